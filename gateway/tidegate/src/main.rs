@@ -1,2 +1,39 @@
-//! Placeholder.
-fn main() {}
+//! `tidegate`: the gateway and its test clients.
+//!
+//! Wiring only: what a message is and where it goes is the bus's business, what bytes mean is a
+//! protocol's. Start reading at `run.rs`.
+
+mod banner;
+mod check;
+mod cli;
+mod client;
+mod config;
+mod drain;
+mod exit;
+mod gateway;
+mod http;
+mod listeners;
+mod logging;
+mod metrics;
+mod open_files;
+mod ready_file;
+mod run;
+mod signals;
+
+use clap::Parser as _;
+
+use crate::cli::{Cli, Command};
+use crate::exit::Exit;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> Exit {
+    let Cli { command, run } = Cli::parse();
+    match command.unwrap_or(Command::Run(run)) {
+        Command::Run(arguments) => run::run(arguments),
+        Command::Check(arguments) => check::check(&arguments.into_sources()),
+        Command::Pub(arguments) => client::publish(*arguments),
+        Command::Sub(arguments) => client::subscribe(*arguments),
+    }
+}

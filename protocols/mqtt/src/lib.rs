@@ -1,5 +1,22 @@
 //! MQTT 3.1, 3.1.1 and 5.0: the codec and the connection over any byte stream.
+//!
+//! To follow a PUBLISH, read `connection.rs` (the bytes), [`codec`] (the packet), `protocol.rs`
+//! (what it means), then `tidegate_bus` (who receives it) and `encoder.rs` (how it leaves).
 
+mod adapter;
+mod admission;
+mod aliases;
+pub mod codec;
+mod connection;
+mod counters;
+mod encoder;
+mod handshake;
+mod listener;
+mod pending;
+mod protocol;
 mod settings;
 
+pub use adapter::Adapter;
+pub use counters::MqttCounters;
+pub use listener::Listener;
 pub use settings::Settings;

@@ -28,6 +28,9 @@ pub struct Settings {
     pub max_keep_alive: u16,
     /// Session expiry of an MQTT 3.1 or 3.1.1 client that connects with clean session 0.
     pub v3_session_expiry: Duration,
+    /// What a client that asks for Response Information is told: this, `/` and its client
+    /// identifier. Empty: nothing (MQTT 5.0 section 3.2.2.3.15).
+    pub response_information: String,
     /// DISCONNECT packets a second while the gateway shuts down; 0 is no limit.
     pub shutdown_disconnects_per_second: u32,
 }
@@ -45,6 +48,7 @@ impl Default for Settings {
             topic_alias_maximum_outbound: 64,
             max_keep_alive: 0,
             v3_session_expiry: Duration::from_secs(7 * 24 * 3600),
+            response_information: "response".to_owned(),
             shutdown_disconnects_per_second: 2_000,
         }
     }

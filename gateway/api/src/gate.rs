@@ -1,0 +1,267 @@
+//! The look at Host and Origin that every request passes before it reaches a handler.
+//!
+//! Two attacks end here. In DNS rebinding a web page lets its own name point to 127.0.0.1: the
+//! browser then talks to the gateway and believes it talks to the page's server, but it still sends
+//! the page's name as Host. In a cross-site request the page sends to the gateway's own name, and
+//! the browser says so in Origin. Programs that are not browsers send no Origin and are not touched.
+
+use std::net::IpAddr;
+
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, StatusCode, Version, header};
+use axum::response::{IntoResponse, Response};
+
+use crate::authority::{AllowedHost, Authority, Host};
+use crate::origin::{AllowedOrigin, Origin};
+use crate::routes::problem;
+
+/// What may be named and from where.
+#[derive(Debug)]
+pub(crate) struct Gate {
+    hosts: Vec<AllowedHost>,
+    origins: Vec<AllowedOrigin>,
+}
+
+/// Why a request is turned away.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// HTTP/1.1 requires exactly one Host (RFC 9112 section 3.2).
+    NoHost,
+    /// Two Hosts, or one that is no host.
+    BadHost,
+    /// A host that is not this gateway's.
+    ForeignHost(String),
+    /// A page that is not this gateway's.
+    ForeignOrigin(String),
+}
+
+impl Gate {
+    pub(crate) const fn new(hosts: Vec<AllowedHost>, origins: Vec<AllowedOrigin>) -> Self {
+        Self { hosts, origins }
+    }
+
+    /// Lets the request pass that arrived at the address `local`, or says why not.
+    pub(crate) fn check(&self, request: &Parts, local: IpAddr) -> Result<(), Refusal> {
+        let target = Self::target(request)?;
+        if let Some(target) = &target
+            && !self.answers_to(target, local)
+        {
+            return Err(Refusal::ForeignHost(target.to_string()));
+        }
+        self.check_origin(&request.headers, target.as_ref())
+    }
+
+    /// The authority the request names; `None` for HTTP/1.0 without Host. No browser sends that, but
+    /// health checks of load balancers do.
+    fn target(request: &Parts) -> Result<Option<Authority>, Refusal> {
+        let mut hosts = request.headers.get_all(header::HOST).iter();
+        let header = hosts.next();
+        if hosts.next().is_some() {
+            return Err(Refusal::BadHost);
+        }
+        // An absolute request target goes before the header (RFC 9112 section 3.2.2).
+        if let Some(authority) = request.uri.authority() {
+            return Authority::parse(authority.as_str())
+                .map(Some)
+                .ok_or(Refusal::BadHost);
+        }
+        match header {
+            Some(value) => value
+                .to_str()
+                .ok()
+                .and_then(Authority::parse)
+                .map(Some)
+                .ok_or(Refusal::BadHost),
+            None if request.version == Version::HTTP_10 => Ok(None),
+            None => Err(Refusal::NoHost),
+        }
+    }
+
+    fn answers_to(&self, target: &Authority, local: IpAddr) -> bool {
+        // Kubernetes probes name the pod by its address, which is the one they arrive at.
+        target.host.is_loopback()
+            || target.host == Host::Address(local.to_canonical())
+            || self.hosts.iter().any(|host| host.matches(target))
+    }
+
+    fn check_origin(&self, headers: &HeaderMap, target: Option<&Authority>) -> Result<(), Refusal> {
+        for value in headers.get_all(header::ORIGIN) {
+            let origin = value.to_str().ok().and_then(Origin::parse);
+            let allowed = origin.is_some_and(|origin| {
+                target.is_some_and(|target| origin.is_of(target))
+                    || self.origins.iter().any(|allowed| allowed.matches(&origin))
+            });
+            if !allowed {
+                let text = String::from_utf8_lossy(value.as_bytes()).into_owned();
+                return Err(Refusal::ForeignOrigin(text));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        match self {
+            Self::NoHost => problem(
+                StatusCode::BAD_REQUEST,
+                "A request says in its Host header whom it is for; this one does not.",
+            ),
+            Self::BadHost => problem(
+                StatusCode::BAD_REQUEST,
+                "The Host header is not one host with an optional port.",
+            ),
+            Self::ForeignHost(host) => problem(
+                StatusCode::MISDIRECTED_REQUEST,
+                &format!(
+                    "This gateway does not answer to the host {host}. If it should, add it to \
+                     http.allowed_hosts."
+                ),
+            ),
+            Self::ForeignOrigin(origin) => problem(
+                StatusCode::FORBIDDEN,
+                &format!(
+                    "Pages of {origin} may not send requests to this gateway. If they should, add \
+                     the origin to http.allowed_origins."
+                ),
+            ),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::http::Request;
+
+    fn check(gate: &Gate, uri: &str, headers: &[(&str, &str)]) -> Result<(), Refusal> {
+        let mut request = Request::builder().uri(uri);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let (parts, ()) = request.body(()).unwrap().into_parts();
+        gate.check(&parts, "10.1.2.3".parse().unwrap())
+    }
+
+    fn gate() -> Gate {
+        Gate::new(
+            vec!["gate.example".parse().unwrap()],
+            vec!["https://app.example".parse().unwrap()],
+        )
+    }
+
+    #[test]
+    fn loopback_the_local_address_and_the_allowed_hosts_pass() {
+        for host in [
+            "localhost",
+            "LOCALHOST:9",
+            "127.0.0.1",
+            "127.9.9.9:1",
+            "[::1]:18083",
+            "10.1.2.3",
+            "10.1.2.3:18083",
+            "[::ffff:10.1.2.3]:18083",
+            "gate.example",
+            "Gate.Example.:80",
+        ] {
+            assert_eq!(check(&gate(), "/", &[("host", host)]), Ok(()), "{host}");
+        }
+    }
+
+    #[test]
+    fn any_other_host_is_refused() {
+        for host in [
+            "evil.example",
+            "localhost.evil.example",
+            "10.1.2.4",
+            "gate.example.evil",
+            "[fe80::1]",
+            "127.0.0.1.evil.example",
+            "sub.localhost",
+            "0.0.0.0",
+        ] {
+            assert!(
+                matches!(
+                    check(&gate(), "/", &[("host", host)]),
+                    Err(Refusal::ForeignHost(_))
+                ),
+                "{host}"
+            );
+        }
+        for host in ["", "user@localhost", "localhost:x", "a b"] {
+            assert_eq!(
+                check(&gate(), "/", &[("host", host)]),
+                Err(Refusal::BadHost),
+                "{host}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_absolute_target_goes_before_the_host_header() {
+        let headers = [("host", "localhost")];
+        assert!(matches!(
+            check(&gate(), "http://evil.example/livez", &headers),
+            Err(Refusal::ForeignHost(_))
+        ));
+        assert_eq!(
+            check(
+                &gate(),
+                "http://localhost/livez",
+                &[("host", "evil.example")]
+            ),
+            Ok(())
+        );
+    }
+
+    #[test]
+    fn there_is_exactly_one_host() {
+        assert_eq!(check(&gate(), "/", &[]), Err(Refusal::NoHost));
+        let twice = [("host", "localhost"), ("host", "localhost")];
+        assert_eq!(check(&gate(), "/", &twice), Err(Refusal::BadHost));
+    }
+
+    #[test]
+    fn http_1_0_may_leave_the_host_out_but_not_lie_about_it() {
+        let request = |host: Option<&str>| {
+            let mut request = Request::builder().uri("/").version(Version::HTTP_10);
+            if let Some(host) = host {
+                request = request.header("host", host);
+            }
+            let (parts, ()) = request.body(()).unwrap().into_parts();
+            gate().check(&parts, "10.1.2.3".parse().unwrap())
+        };
+        assert_eq!(request(None), Ok(()));
+        assert!(matches!(
+            request(Some("evil.example")),
+            Err(Refusal::ForeignHost(_))
+        ));
+    }
+
+    #[test]
+    fn an_origin_is_the_gateways_own_or_an_allowed_one() {
+        let with = |origin| {
+            check(
+                &gate(),
+                "/",
+                &[("host", "localhost:18083"), ("origin", origin)],
+            )
+        };
+        assert_eq!(with("http://localhost:18083"), Ok(()));
+        assert_eq!(with("https://app.example"), Ok(()));
+        for origin in [
+            "null",
+            "",
+            "http://evil.example",
+            "http://app.example",
+            "http://localhost",
+            "http://localhost:3000",
+            "https://app.example:8443",
+        ] {
+            assert!(
+                matches!(with(origin), Err(Refusal::ForeignOrigin(_))),
+                "{origin}"
+            );
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::client::{PublishArguments, SubscribeArguments};
+use crate::config::{Flag, Sources};
+
+/// One gate for every device protocol.
+#[derive(Debug, Parser)]
+#[command(name = "tidegate", version, args_conflicts_with_subcommands = true)]
+#[command(after_help = "Exit codes: 0 done, 1 failed, 2 wrong command line or configuration.")]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+    /// `tidegate` alone is `tidegate run`.
+    #[command(flatten)]
+    pub(crate) run: RunArguments,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run the gateway; this is what happens without a command, too
+    Run(RunArguments),
+    /// Check the configuration and print every value in force with where it was said
+    Check(ConfigArguments),
+    /// Publish messages: a test client
+    Pub(Box<PublishArguments>),
+    /// Subscribe and print what arrives: a test client
+    Sub(Box<SubscribeArguments>),
+}
+
+#[derive(Args, Debug, Default)]
+pub(crate) struct RunArguments {
+    #[command(flatten)]
+    pub(crate) config: ConfigArguments,
+
+    /// Write the bound addresses as JSON to this file once all listeners are up
+    #[arg(long, value_name = "PATH")]
+    pub(crate) ready_file: Option<PathBuf>,
+}
+
+#[derive(Args, Debug, Default)]
+pub(crate) struct ConfigArguments {
+    /// Read this configuration file (TOML); none is needed
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+
+    /// Keep data here (node.data_dir) [default: ./tidegate-data]
+    #[arg(long, value_name = "PATH")]
+    pub(crate) data_dir: Option<String>,
+
+    /// Set one value, over the file and the environment; may be repeated
+    #[arg(long, value_name = "SECTION.KEY=VALUE", value_parser = parse_setting)]
+    pub(crate) set: Vec<(String, String)>,
+}
+
+impl ConfigArguments {
+    /// These arguments over the environment of this process.
+    pub(crate) fn into_sources(self) -> Sources {
+        let set = self.set.into_iter().map(|(key, value)| Flag {
+            shown: format!("--set {key}"),
+            key,
+            value,
+        });
+        let data_dir = self.data_dir.map(|value| Flag {
+            key: "node.data_dir".to_owned(),
+            value,
+            shown: "--data-dir".to_owned(),
+        });
+        Sources {
+            file: self.config,
+            environment: std::env::vars_os().collect(),
+            flags: set.chain(data_dir).collect(),
+        }
+    }
+}
+
+fn parse_setting(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text
+        .split_once('=')
+        .ok_or("a setting has the form section.key=value")?;
+    Ok((key.trim().to_owned(), value.to_owned()))
+}

@@ -1,0 +1,65 @@
+//! Why a client could not do what it was asked for.
+
+use std::io;
+use std::path::PathBuf;
+
+use tidegate_mqtt::codec::DecodeError;
+
+use super::reason::Reason;
+use crate::exit::Exit;
+
+/// The end of a client before its time.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ClientError {
+    /// The options contradict each other or the protocol.
+    #[error("{0}")]
+    Usage(String),
+    /// What is to be published cannot be read.
+    #[error("{} cannot be read: {error}", path.display())]
+    Input { path: PathBuf, error: io::Error },
+    /// There is nobody.
+    #[error("{url} cannot be reached: {error}")]
+    Unreachable { url: String, error: io::Error },
+    /// The connection broke.
+    #[error("the connection broke: {0}")]
+    Broken(#[from] io::Error),
+    /// The connection ended without a word.
+    #[error("the gateway closed the connection")]
+    Closed,
+    /// The gateway no longer answers.
+    #[error("the gateway did not answer {0} in time")]
+    Silent(&'static str),
+    /// The gateway sent what cannot be a packet.
+    #[error("the gateway sent a packet that is not valid: {0}")]
+    Decode(#[from] DecodeError),
+    /// The gateway sent what it may not send now.
+    #[error("the gateway broke the protocol: {0}")]
+    Protocol(String),
+    /// The gateway said no to `what`.
+    #[error("the gateway refused {what}: {reason}")]
+    Refused { what: String, reason: Reason },
+    /// The gateway ended the connection.
+    #[error("the gateway disconnected: {0}")]
+    Disconnected(Reason),
+    /// The time given with `--timeout` is over.
+    #[error("it was not done in time")]
+    TimedOut,
+}
+
+impl ClientError {
+    /// What it means to whoever started the client.
+    pub(crate) const fn exit(&self) -> Exit {
+        match self {
+            Self::Usage(_) => Exit::Usage,
+            Self::Refused { .. } | Self::Disconnected(_) => Exit::Refused,
+            Self::TimedOut => Exit::TimedOut,
+            Self::Input { .. }
+            | Self::Unreachable { .. }
+            | Self::Broken(_)
+            | Self::Closed
+            | Self::Silent(_)
+            | Self::Decode(_)
+            | Self::Protocol(_) => Exit::Failed,
+        }
+    }
+}

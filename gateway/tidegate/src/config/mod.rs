@@ -1,0 +1,206 @@
+//! What an operator decides, from four places: the defaults, a file, the environment, the flags.
+//!
+//! Later places win, value by value. Everything that is wrong is reported at once, with the place
+//! where it was said; nothing that is not understood is passed over. Sections that belong to parts
+//! that are not built yet do not exist.
+
+mod file;
+mod limits;
+mod listeners;
+mod origin;
+mod overrides;
+mod problem;
+mod reader;
+mod sessions;
+mod telemetry;
+#[cfg(test)]
+mod tests;
+mod tree;
+mod units;
+mod values;
+
+use std::ffi::OsString;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+pub(crate) use listeners::{HTTP, Kind, Listener};
+use origin::Origin;
+pub(crate) use overrides::Flag;
+pub(crate) use problem::Problems;
+pub(crate) use reader::Effective;
+use reader::{Found, Reader, Section};
+pub(crate) use telemetry::{LogFormat, Telemetry};
+use tree::Table;
+
+/// The configuration of one gateway, checked.
+#[derive(Clone, Debug)]
+pub(crate) struct Config {
+    /// `[node]`.
+    pub(crate) node: Node,
+    /// `[listeners.NAME]`, those that are not turned off.
+    pub(crate) listeners: Vec<Listener>,
+    /// `[http]`; `None` when it is turned off.
+    pub(crate) http: Option<tidegate_api::Settings>,
+    /// The parts of `[limits]` and `[sessions]` that the bus enforces.
+    pub(crate) bus: tidegate_bus::Settings,
+    /// The parts of `[limits]` and `[sessions]` that MQTT connections enforce.
+    pub(crate) mqtt: tidegate_mqtt::Settings,
+    /// `[telemetry]`.
+    pub(crate) telemetry: Telemetry,
+}
+
+/// `[node]`: this gateway as one among others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Node {
+    /// Where what must outlive the process is kept.
+    pub(crate) data_dir: PathBuf,
+    /// What people call it, in logs and metrics.
+    pub(crate) name: Option<String>,
+}
+
+/// Where a configuration comes from.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Sources {
+    /// The file of `--config`.
+    pub(crate) file: Option<PathBuf>,
+    /// The environment; variables that are not the gateway's are passed over.
+    pub(crate) environment: Vec<(OsString, OsString)>,
+    /// The flags, in their order.
+    pub(crate) flags: Vec<Flag>,
+}
+
+/// A configuration, and each of its values with its origin.
+#[derive(Debug)]
+pub(crate) struct Loaded {
+    pub(crate) config: Config,
+    pub(crate) effective: Vec<Effective>,
+}
+
+impl Sources {
+    /// Reads all sources, merges them and checks the result.
+    pub(crate) fn load(&self) -> Result<Loaded, Problems> {
+        let mut problems = Vec::new();
+        let mut tree = Table::default();
+        if let Some(path) = &self.file {
+            match file::read(path) {
+                Ok(table) => tree.overlay(table),
+                Err(found) => problems.extend(found),
+            }
+        }
+        tree.overlay(overrides::environment(&self.environment, &mut problems));
+        tree.overlay(overrides::flags(&self.flags, &mut problems));
+
+        let mut reader = Reader::new(tree, problems);
+        let config = read(&mut reader);
+        let (effective, problems) = reader.finish();
+        match Problems::of(problems) {
+            None => Ok(Loaded { config, effective }),
+            Some(problems) => Err(problems),
+        }
+    }
+}
+
+fn read(reader: &mut Reader) -> Config {
+    let node = reader.section("node", read_node);
+    let listeners = reader.section("listeners", listeners::read);
+    let http = reader.section("http", read_http);
+    let allow_anonymous = reader.section("access", |section| {
+        section.boolean("allow_anonymous", false)
+    });
+    check_addresses(reader, &listeners, http.as_ref(), allow_anonymous);
+
+    let mut bus = tidegate_bus::Settings::default();
+    let mut mqtt = tidegate_mqtt::Settings::default();
+    reader.section("limits", |section| {
+        limits::read(section, &mut bus, &mut mqtt);
+    });
+    reader.section("sessions", |section| {
+        sessions::read(section, &mut bus, &mut mqtt);
+    });
+    let telemetry = reader.section("telemetry", telemetry::read);
+    Config {
+        node,
+        listeners,
+        http: http.map(|http| http.value),
+        bus,
+        mqtt,
+        telemetry,
+    }
+}
+
+fn read_node(section: &mut Section<'_>) -> Node {
+    Node {
+        data_dir: section.path_to("data_dir", "./tidegate-data"),
+        name: section.optional_text("name", |name| {
+            let plain = |c: char| !c.is_control();
+            if (1..=64).contains(&name.chars().count()) && name.chars().all(plain) {
+                Ok(())
+            } else {
+                Err("must be 1 to 64 characters, none of them a control character".to_owned())
+            }
+        }),
+    }
+}
+
+/// The settings with the origin of their address.
+fn read_http(section: &mut Section<'_>) -> Option<Found<tidegate_api::Settings>> {
+    let default = tidegate_api::Settings::default();
+    let enabled = section.boolean("enabled", true);
+    let bind = section.address("bind", default.bind);
+    let settings = tidegate_api::Settings {
+        bind: bind.value,
+        allowed_hosts: section.list("allowed_hosts"),
+        allowed_origins: section.list("allowed_origins"),
+        ..default
+    };
+    enabled.then_some(Found {
+        value: settings,
+        origin: bind.origin,
+    })
+}
+
+/// What must hold for all addresses together.
+fn check_addresses(
+    reader: &mut Reader,
+    listeners: &[Listener],
+    http: Option<&Found<tidegate_api::Settings>>,
+    allow_anonymous: bool,
+) {
+    let mut addresses: Vec<(String, SocketAddr, &Origin, &str)> = Vec::new();
+    for Listener {
+        name, bind, origin, ..
+    } in listeners
+    {
+        let risk = "publish and subscribe";
+        addresses.push((format!("listeners.{name}"), *bind, origin, risk));
+    }
+    if let Some(Found { value, origin }) = http {
+        addresses.push((HTTP.to_owned(), value.bind, origin, "read the metrics"));
+    }
+    for (index, (name, bind, origin, risk)) in addresses.iter().enumerate() {
+        let mut refuse = |why: &str| {
+            reader.refuse(&format!("{name}.bind"), &bind.to_string(), origin, why);
+        };
+        if !allow_anonymous && !bind.ip().to_canonical().is_loopback() {
+            refuse(&format!(
+                "there is no authentication yet, so everybody who reaches an address outside \
+                 loopback could {risk}; set access.allow_anonymous = true if that is wanted"
+            ));
+        }
+        let taken = addresses[..index]
+            .iter()
+            .find(|(_, other, ..)| overlap(*other, *bind));
+        if let Some((other, ..)) = taken {
+            refuse(&format!("{other} is bound there already"));
+        }
+    }
+}
+
+/// Whether two listeners cannot both be bound. Port 0 is a free port each time.
+fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
+    let same_family = |a: IpAddr, b: IpAddr| a.is_ipv4() == b.is_ipv4();
+    let wildcard = a.ip().is_unspecified() || b.ip().is_unspecified();
+    a.port() != 0
+        && a.port() == b.port()
+        && (a.ip() == b.ip() || (wildcard && same_family(a.ip(), b.ip())))
+}

@@ -1,0 +1,99 @@
+//! The gateway's life: bind, start, say so, serve, drain, end.
+
+use std::io::{self, Write as _};
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use tidegate_api::{Health, Registry};
+
+use crate::banner::banner;
+use crate::cli::RunArguments;
+use crate::config::Config;
+use crate::drain;
+use crate::exit::Exit;
+use crate::gateway::Gateway;
+use crate::http::Http;
+use crate::listeners::Listeners;
+use crate::signals::Signals;
+use crate::{logging, open_files, ready_file};
+
+/// Age of the last heartbeat at which the event loop counts as stuck.
+const HEARTBEAT_LIMIT: Duration = Duration::from_secs(10);
+
+/// `tidegate run`.
+pub(crate) fn run(arguments: RunArguments) -> Exit {
+    let config = match arguments.config.into_sources().load() {
+        Ok(loaded) => loaded.config,
+        Err(problems) => {
+            eprintln!("error: {problems}");
+            return Exit::Usage;
+        }
+    };
+    logging::start(&config.telemetry);
+    open_files::raise_limit(config.mqtt.max_connections);
+    match start(config, arguments.ready_file.as_deref()) {
+        Ok(()) => Exit::Done,
+        Err(error) => {
+            tracing::error!("The gateway ends: {error:#}.");
+            Exit::Failed
+        }
+    }
+}
+
+fn start(config: Config, ready_file: Option<&Path>) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("the runtime cannot be started")?;
+    runtime.block_on(live(config, ready_file))
+}
+
+/// From the first socket to the last.
+async fn live(config: Config, ready_file: Option<&Path>) -> anyhow::Result<()> {
+    let mut signals = Signals::listen().context("signals cannot be listened to")?;
+    if let Some(path) = ready_file {
+        ready_file::remove_stale(path).with_context(|| cannot_be_written(path))?;
+    }
+    let data_dir = &config.node.data_dir;
+    std::fs::create_dir_all(data_dir)
+        .with_context(|| format!("the data directory {} cannot be made", data_dir.display()))?;
+
+    let listeners = Listeners::bind(&config).await?;
+    let up = banner(&listeners.lines());
+    let ready = listeners.ready();
+
+    let health = Health::new(HEARTBEAT_LIMIT);
+    let listening = health.check("listeners");
+    let mut registry = Registry::default();
+    tidegate_api::register_process(&mut registry, env!("CARGO_PKG_VERSION"));
+    let mut gateway = Gateway::new(&config, &health, &mut registry);
+    let http = Http::start(listeners.http, health.clone(), registry);
+    tokio::spawn({
+        let health = health.clone();
+        async move { health.keep_beating().await }
+    });
+    let (drain_trigger, drain) = drain::channel();
+    gateway.start(listeners.protocols, &drain).await?;
+    listening.pass();
+    health.finish_startup();
+    if let Some(path) = ready_file {
+        ready.write(path).with_context(|| cannot_be_written(path))?;
+    }
+    // Nobody has to read it.
+    let _ = io::stdout().write_all(up.as_bytes());
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), "The gateway is up.");
+
+    let stop = signals.next().await;
+    signals.exit_at_next();
+    tracing::info!(signal = stop.name, "The gateway drains.");
+    drain_trigger.begin();
+    gateway.drained().await;
+    http.stop().await;
+    tracing::info!("The gateway has drained and ends.");
+    Ok(())
+}
+
+fn cannot_be_written(path: &Path) -> String {
+    format!("the ready file {} cannot be written", path.display())
+}

@@ -1,0 +1,107 @@
+//! What all MQTT connections of a gateway share, whatever carries their bytes.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidegate_bus::{Bus, EndReason};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use crate::admission::{Admission, Refusal};
+use crate::connection;
+use crate::counters::MqttCounters;
+use crate::settings::Settings;
+
+/// The MQTT adapter: hands byte streams to the bus as MQTT connections.
+pub struct Adapter {
+    pub(crate) bus: Arc<Bus>,
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) counters: MqttCounters,
+    admission: Arc<Admission>,
+}
+
+impl std::fmt::Debug for Adapter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Adapter")
+            .field("open", &self.open_connections())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Adapter {
+    /// An adapter for `bus`.
+    pub fn new(bus: Arc<Bus>, settings: Settings) -> Arc<Self> {
+        let admission = Arc::new(Admission::new(&settings));
+        Arc::new(Self {
+            bus,
+            settings: Arc::new(settings),
+            counters: MqttCounters::default(),
+            admission,
+        })
+    }
+
+    /// What it counts.
+    pub const fn counters(&self) -> &MqttCounters {
+        &self.counters
+    }
+
+    /// Connections open now, those that have not sent CONNECT yet included.
+    pub fn open_connections(&self) -> usize {
+        self.admission.open()
+    }
+
+    /// Serves one connection until it ends, on a task of its own.
+    pub fn accept<S>(self: &Arc<Self>, stream: S, peer: Option<SocketAddr>)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        self.counters.accepted.add(1);
+        let ip = peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.ip());
+        let adapter = Arc::clone(self);
+        match self.admission.admit(ip) {
+            Ok(admitted) => {
+                tokio::spawn(async move {
+                    connection::serve(&adapter, stream, peer).await;
+                    drop(admitted);
+                });
+            }
+            Err((refusal, told)) => {
+                match refusal {
+                    Refusal::Rate => self.counters.refused_rate.add(1),
+                    Refusal::Connections | Refusal::ConnectionsPerIp => {
+                        self.counters.refused_limit.add(1);
+                    }
+                }
+                let Some(told) = told else { return };
+                tokio::spawn(async move {
+                    connection::refuse(&adapter, stream, refusal.reason()).await;
+                    drop(told);
+                });
+            }
+        }
+    }
+
+    /// Ends every connection: DISCONNECT 0x8B to those that understand it, at the pace of the
+    /// settings, and what lies encoded for them before it. Returns when all are closed, or `limit`
+    /// is over.
+    pub async fn shut_down(&self, limit: Duration) {
+        let pace = self.settings.shutdown_disconnects_per_second;
+        let all = async {
+            let mut told: u32 = 0;
+            let mut tick = tokio::time::interval(Duration::from_millis(100));
+            for session in self.bus.sessions() {
+                if !session.is_connected() {
+                    continue;
+                }
+                if pace > 0 && told % (pace / 10).max(1) == 0 {
+                    tick.tick().await;
+                }
+                told += 1;
+                session.end(EndReason::ServerShuttingDown);
+            }
+            self.admission.all_closed().await;
+        };
+        // What has not closed by then is closed by the end of the process.
+        let _ = tokio::time::timeout(limit, all).await;
+    }
+}

@@ -1,0 +1,494 @@
+//! One MQTT connection over any byte stream, from its first byte to its last.
+//!
+//! Until CONNECT it is an ordinary task with a time limit. After that it is one hand-written future,
+//! [`Pump`], that does three things whenever it is woken: read what has come and hand every complete
+//! packet to the [`Protocol`] in one batch; answer; take what the bus has encoded for the client and
+//! write it. It holds no buffer while nothing moves: bytes are read into a buffer of the thread, and
+//! only an incomplete packet is kept.
+//!
+//! Reading goes on while writing is stuck, so that a client that writes without reading, or two that
+//! publish to each other, cannot lock up; only when [`MAX_REPLIES`] of its own answers wait unread
+//! is it read no further.
+
+use std::cell::Cell;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tidegate_bus::{Counters, Ended, Session};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tracing::debug;
+
+use crate::adapter::Adapter;
+use crate::codec::{Frame, PacketType, ReasonCode, Split, split};
+use crate::encoder::count_qos0;
+use crate::handshake::{self, Accepted, Rejected};
+use crate::protocol::{Ending, Flow, Protocol};
+
+/// Bytes read at once.
+const READ_BYTES: usize = 64 << 10;
+
+/// Most bytes of answers (acknowledgements, PINGRESP, SUBACK) that wait behind a stuck write.
+const MAX_REPLIES: usize = 64 << 10;
+
+/// Rounds of reading and writing before other connections of the thread have their turn.
+const ROUNDS: usize = 8;
+
+/// How long a connection that is over may take to read the last packet and close.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// Most bytes that are read and thrown away after the last packet was sent.
+const LINGER_BYTES: usize = 1 << 20;
+
+struct Scratch {
+    read: Box<[u8]>,
+    properties: Vec<u8>,
+}
+
+thread_local! {
+    static SCRATCH: Cell<Option<Box<Scratch>>> = const { Cell::new(None) };
+}
+
+fn with_scratch<R>(work: impl FnOnce(&mut Scratch) -> R) -> R {
+    let mut scratch = SCRATCH.take().unwrap_or_else(|| {
+        Box::new(Scratch {
+            read: vec![0; READ_BYTES].into_boxed_slice(),
+            properties: Vec::new(),
+        })
+    });
+    let result = work(&mut scratch);
+    SCRATCH.set(Some(scratch));
+    result
+}
+
+/// Serves a connection until it ends.
+pub(crate) async fn serve<S>(adapter: &Arc<Adapter>, mut stream: S, peer: Option<SocketAddr>)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let limit = adapter.settings.connect_timeout;
+    let connected = tokio::time::timeout(limit, connect(adapter, &mut stream, peer)).await;
+    let (accepted, rest) = match connected {
+        Ok(Ok(connected)) => connected,
+        Ok(Err(rejected)) => {
+            debug!(peer = peer.map(tracing::field::display), reason = ?rejected.reason, text = rejected.text, "A connection was refused.");
+            finish(&mut stream, &rejected.reply).await;
+            return;
+        }
+        Err(_elapsed) => {
+            adapter.counters.connect_timeouts.add(1);
+            debug!(
+                peer = peer.map(tracing::field::display),
+                "No CONNECT came in time."
+            );
+            return;
+        }
+    };
+    let Accepted {
+        attachment,
+        terms,
+        reply,
+    } = accepted;
+    let session = Arc::clone(attachment.session());
+    let Ok(protocol) = Protocol::new(attachment, Arc::clone(&adapter.settings), terms) else {
+        return;
+    };
+    let mut pump = Pump {
+        adapter,
+        stream,
+        protocol,
+        has_waker: false,
+        input: Input {
+            partial: rest,
+            ready: true,
+        },
+        output: Output {
+            replies: reply,
+            ..Output::default()
+        },
+    };
+    let ending = (&mut pump).await;
+    pump.close(&session, ending).await;
+}
+
+/// Reads CONNECT only to answer why the connection is not served.
+pub(crate) async fn refuse<S>(adapter: &Adapter, mut stream: S, reason: ReasonCode)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let answer = async {
+        let mut buffer = Vec::new();
+        let rejected = match read_connect(adapter, &mut stream, &mut buffer).await {
+            Ok(len) => with_frame(&buffer[..len], |frame| handshake::refuse(frame, reason)),
+            Err(rejected) => rejected,
+        };
+        finish(&mut stream, &rejected.reply).await;
+    };
+    let _ = tokio::time::timeout(LINGER, answer).await;
+}
+
+/// Reads CONNECT and lets the client in. Gives back what was read beyond it.
+async fn connect<S>(
+    adapter: &Adapter,
+    stream: &mut S,
+    peer: Option<SocketAddr>,
+) -> Result<(Accepted, Vec<u8>), Rejected>
+where
+    S: AsyncRead + Unpin,
+{
+    let mut buffer = Vec::new();
+    let len = read_connect(adapter, stream, &mut buffer).await?;
+    let accepted = match split(&buffer[..len], u32::MAX) {
+        Ok(Split::Frame(frame)) => adapter.handshake(frame, peer).await?,
+        // `read_connect` has found a whole frame of this length.
+        _ => return Err(Rejected::silent(ReasonCode::MalformedPacket, "no packet")),
+    };
+    adapter.bus.counters().packets_received.add(1);
+    let rest = buffer.split_off(len);
+    Ok((accepted, rest))
+}
+
+fn with_frame(bytes: &[u8], work: impl FnOnce(Frame<'_>) -> Rejected) -> Rejected {
+    match split(bytes, u32::MAX) {
+        Ok(Split::Frame(frame)) => work(frame),
+        _ => Rejected::silent(ReasonCode::MalformedPacket, "no packet"),
+    }
+}
+
+/// Reads until `buffer` begins with a whole CONNECT packet and tells its length.
+async fn read_connect<S>(
+    adapter: &Adapter,
+    stream: &mut S,
+    buffer: &mut Vec<u8>,
+) -> Result<usize, Rejected>
+where
+    S: AsyncRead + Unpin,
+{
+    let lost = || Rejected::silent(ReasonCode::UnspecifiedError, "the connection was lost");
+    loop {
+        let found = split(buffer, adapter.settings.max_packet_bytes).map_err(|error| {
+            adapter.counters.protocol_errors.add(1);
+            Rejected::silent(error.reason_code(), error.to_string())
+        })?;
+        // MQTT-3.1.0-1. Told from the first byte, before the rest of another packet is waited for.
+        let first = buffer.first().map(|byte| byte >> 4);
+        if first.is_some_and(|kind| kind != PacketType::Connect as u8) {
+            adapter.counters.protocol_errors.add(1);
+            let text = "the first packet is CONNECT (MQTT-3.1.0-1)";
+            return Err(Rejected::silent(ReasonCode::ProtocolError, text));
+        }
+        if let Split::Frame(frame) = found {
+            return Ok(frame.len);
+        }
+        let mut chunk = [0; 1_024];
+        let read = stream.read(&mut chunk).await.map_err(|_| lost())?;
+        if read == 0 {
+            return Err(lost());
+        }
+        adapter.bus.counters().bytes_received.add(read as u64);
+        buffer.extend_from_slice(&chunk[..read]);
+    }
+}
+
+/// Sends the last bytes and closes so that they arrive: a socket that is closed with bytes unread
+/// resets the connection, and the reset overtakes what was sent.
+async fn finish<S>(stream: &mut S, last: &[u8])
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let closing = async {
+        if !last.is_empty() {
+            stream.write_all(last).await?;
+        }
+        stream.shutdown().await?;
+        let mut chunk = [0; 1_024];
+        let mut left = LINGER_BYTES;
+        while left > 0 {
+            let read = stream.read(&mut chunk).await?;
+            if read == 0 {
+                break;
+            }
+            left = left.saturating_sub(read);
+        }
+        std::io::Result::Ok(())
+    };
+    // It is over either way.
+    let _ = tokio::time::timeout(LINGER, closing).await;
+}
+
+/// Bytes that came and are not handled yet.
+struct Input {
+    partial: Vec<u8>,
+    /// `partial` may hold whole packets.
+    ready: bool,
+}
+
+/// Bytes on their way to the client.
+#[derive(Default)]
+struct Output {
+    /// Being written. Whole packets, of which `written` bytes are gone.
+    current: Vec<u8>,
+    written: usize,
+    /// The protocol's own answers, next.
+    replies: Vec<u8>,
+    needs_flush: bool,
+}
+
+/// What a round of reading or writing came to.
+enum Round {
+    /// Something moved; there may be more.
+    Moved,
+    /// Nothing to do until woken.
+    Idle,
+}
+
+/// A connected client.
+struct Pump<'a, S> {
+    adapter: &'a Arc<Adapter>,
+    stream: S,
+    protocol: Protocol,
+    has_waker: bool,
+    input: Input,
+    output: Output,
+}
+
+impl<S> Future for &mut Pump<'_, S>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    type Output = Ending;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Ending> {
+        let pump = &mut **self.get_mut();
+        if !pump.has_waker {
+            // A task keeps its waker for life.
+            pump.protocol.attachment.set_waker(cx.waker().clone());
+            pump.has_waker = true;
+        }
+        for _ in 0..ROUNDS {
+            let round = pump.round(cx);
+            match round {
+                Err(ending) => return Poll::Ready(ending),
+                Ok(Round::Idle) => return Poll::Pending,
+                Ok(Round::Moved) => {}
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
+
+impl<S> Pump<'_, S>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    fn round(&mut self, cx: &mut Context<'_>) -> Result<Round, Ending> {
+        let read = self.read(cx)?;
+        self.protocol
+            .poll_acks(cx.waker(), &mut self.output.replies)?;
+        let wrote = self.write(cx)?;
+        match (read, wrote) {
+            (Round::Idle, Round::Idle) => Ok(Round::Idle),
+            _ => Ok(Round::Moved),
+        }
+    }
+
+    // ---- reading ----------------------------------------------------------------------------
+
+    fn read(&mut self, cx: &mut Context<'_>) -> Result<Round, Ending> {
+        if self.protocol.is_busy() {
+            let (protocol, replies) = (&mut self.protocol, &mut self.output.replies);
+            let bus = &self.adapter.bus;
+            bus.batch(|worker| protocol.continue_fan_out(worker, replies))?;
+            return Ok(Round::Moved);
+        }
+        if self.output.replies.len() >= MAX_REPLIES {
+            return Ok(Round::Idle);
+        }
+        if self.input.ready {
+            self.input.ready = false;
+            let bytes = std::mem::take(&mut self.input.partial);
+            if !bytes.is_empty() {
+                let done = with_scratch(|scratch| self.handle(&bytes, &mut scratch.properties))?;
+                self.keep_rest(bytes, done);
+                return Ok(Round::Moved);
+            }
+        }
+        with_scratch(|scratch| self.read_stream(cx, scratch))
+    }
+
+    fn read_stream(
+        &mut self,
+        cx: &mut Context<'_>,
+        scratch: &mut Scratch,
+    ) -> Result<Round, Ending> {
+        let kept = self.input.partial.len();
+        // A short rest of the last read is put before the new bytes; a long one, of a large packet,
+        // stays where it is and grows as bytes come.
+        let room = if kept <= READ_BYTES / 2 { kept } else { 0 };
+        let mut buffer = ReadBuf::new(&mut scratch.read[room..]);
+        let read = match Pin::new(&mut self.stream).poll_read(cx, &mut buffer) {
+            Poll::Pending => return Ok(Round::Idle),
+            Poll::Ready(Err(_)) => return Err(Ending::Lost),
+            Poll::Ready(Ok(())) => buffer.filled().len(),
+        };
+        if read == 0 {
+            return Err(Ending::Lost);
+        }
+        self.counters().bytes_received.add(read as u64);
+        if kept == room {
+            scratch.read[..room].copy_from_slice(&self.input.partial);
+            self.input.partial = Vec::new();
+            let bytes = &scratch.read[..room + read];
+            let done = self.handle(bytes, &mut scratch.properties)?;
+            self.input.partial.extend_from_slice(&bytes[done..]);
+        } else {
+            self.input.partial.extend_from_slice(&scratch.read[..read]);
+            let bytes = std::mem::take(&mut self.input.partial);
+            let done = self.handle(&bytes, &mut scratch.properties)?;
+            self.keep_rest(bytes, done);
+        }
+        Ok(Round::Moved)
+    }
+
+    fn keep_rest(&mut self, mut bytes: Vec<u8>, done: usize) {
+        if done == 0 {
+            self.input.partial = bytes;
+        } else if done < bytes.len() {
+            self.input.partial = bytes.split_off(done);
+        }
+    }
+
+    /// Handles every complete packet in `bytes` as one batch and tells how far it came.
+    fn handle(&mut self, bytes: &[u8], scratch: &mut Vec<u8>) -> Result<usize, Ending> {
+        let Self {
+            adapter,
+            protocol,
+            output,
+            input,
+            ..
+        } = self;
+        let maximum = adapter.settings.max_packet_bytes;
+        let mut at = 0;
+        let mut packets = 0;
+        let handled = adapter.bus.batch(|worker| {
+            while let Split::Frame(frame) = split(&bytes[at..], maximum)? {
+                at += frame.len;
+                packets += 1;
+                if protocol.on_frame(worker, frame, scratch, &mut output.replies)? == Flow::Busy {
+                    input.ready = true;
+                    break;
+                }
+            }
+            if packets > 0 {
+                protocol.attachment.heard(worker.now());
+            }
+            Ok(())
+        });
+        adapter.bus.counters().packets_received.add(packets);
+        handled.map(|()| at)
+    }
+
+    // ---- writing ----------------------------------------------------------------------------
+
+    fn write(&mut self, cx: &mut Context<'_>) -> Result<Round, Ending> {
+        let mut moved = false;
+        loop {
+            while self.output.written < self.output.current.len() {
+                let unsent = &self.output.current[self.output.written..];
+                match Pin::new(&mut self.stream).poll_write(cx, unsent) {
+                    Poll::Pending => return Ok(if moved { Round::Moved } else { Round::Idle }),
+                    Poll::Ready(Err(_) | Ok(0)) => return Err(Ending::Lost),
+                    Poll::Ready(Ok(written)) => {
+                        self.output.written += written;
+                        self.output.needs_flush = true;
+                        self.counters().bytes_sent.add(written as u64);
+                        moved = true;
+                    }
+                }
+            }
+            self.output.written = 0;
+            self.output.current.clear();
+            std::mem::swap(&mut self.output.current, &mut self.output.replies);
+            let now = self.adapter.bus.now();
+            self.protocol
+                .attachment
+                .take_output(&mut self.output.current, now)
+                .map_err(|Ended(reason)| Ending::Bus(reason))?;
+            if self.output.current.is_empty() {
+                // Nothing moves: no buffer is held.
+                self.output.current = Vec::new();
+                self.output.replies = Vec::new();
+                break;
+            }
+        }
+        if self.output.needs_flush {
+            match Pin::new(&mut self.stream).poll_flush(cx) {
+                Poll::Pending => {}
+                Poll::Ready(Err(_)) => return Err(Ending::Lost),
+                Poll::Ready(Ok(())) => self.output.needs_flush = false,
+            }
+        }
+        Ok(if moved { Round::Moved } else { Round::Idle })
+    }
+
+    fn counters(&self) -> &Counters {
+        self.adapter.bus.counters()
+    }
+
+    // ---- the end ----------------------------------------------------------------------------
+
+    /// Gives the session back, says what there is to say, closes, and counts what was lost.
+    async fn close(self, session: &Session, ending: Ending) {
+        let Self {
+            adapter,
+            mut stream,
+            protocol,
+            mut output,
+            ..
+        } = self;
+        match &ending {
+            Ending::Violation { reason, text } => {
+                adapter.counters.protocol_errors.add(1);
+                debug!(client_id = %session.id(), ?reason, text, "A client broke the protocol.");
+            }
+            ending => debug!(client_id = %session.id(), ?ending, "A connection ended."),
+        }
+        output.current.append(&mut output.replies);
+        let lost = matches!(ending, Ending::Lost);
+        adapter
+            .bus
+            .batch(|worker| protocol.close(worker, &ending, &mut output.current));
+        let mut written = output.written;
+        if !lost {
+            let writing = write_rest(&mut stream, &output.current, &mut written);
+            let _ = tokio::time::timeout(LINGER, writing).await;
+            if written == output.current.len() {
+                finish(&mut stream, &[]).await;
+            }
+        }
+        let unsent = count_qos0(&output.current, written);
+        session.count_unsent(unsent);
+    }
+}
+
+async fn write_rest<S>(stream: &mut S, bytes: &[u8], written: &mut usize) -> std::io::Result<()>
+where
+    S: AsyncWrite + Unpin,
+{
+    while *written < bytes.len() {
+        let n = std::future::poll_fn(|cx| {
+            let n = ready!(Pin::new(&mut *stream).poll_write(cx, &bytes[*written..]));
+            Poll::Ready(n)
+        })
+        .await?;
+        if n == 0 {
+            return Ok(());
+        }
+        *written += n;
+    }
+    Ok(())
+}

@@ -1,0 +1,155 @@
+//! How a delivery is written for one MQTT connection. Runs under the session's lock on the
+//! publisher's thread.
+
+use std::num::NonZeroU16;
+
+use tidegate_bus::{Encoder, Message, Outgoing, QoS, TooLarge};
+
+use crate::aliases::{Aliased, OutboundAliases};
+use crate::codec::{Ack, AckType, PacketType, PublishHeader, Split, Version, split};
+
+/// The largest packet the wire format allows: five bytes of fixed header and 268,435,455.
+pub(crate) const LARGEST_PACKET: u32 = 268_435_460;
+
+pub(crate) struct MqttEncoder {
+    version: Version,
+    /// The client's Maximum Packet Size.
+    maximum_packet_size: u32,
+    aliases: Option<Box<OutboundAliases>>,
+}
+
+impl MqttEncoder {
+    pub(crate) fn new(version: Version, maximum_packet_size: u32, alias_maximum: u16) -> Self {
+        let aliases = (alias_maximum > 0).then(|| Box::new(OutboundAliases::new(alias_maximum)));
+        Self {
+            version,
+            maximum_packet_size,
+            aliases,
+        }
+    }
+}
+
+impl Encoder for MqttEncoder {
+    fn publish(
+        &mut self,
+        out: &mut Vec<u8>,
+        message: &Message<'_>,
+        outgoing: &Outgoing<'_>,
+    ) -> Result<(), TooLarge> {
+        let start = out.len();
+        let topic = message.topic.as_str();
+        let aliased = self
+            .aliases
+            .as_ref()
+            .map_or(Aliased::Full, |aliases| aliases.get(topic));
+        let (written_topic, topic_alias) = match aliased {
+            Aliased::Full => (topic, None),
+            Aliased::New(alias) => (topic, Some(alias)),
+            Aliased::Known(alias) => ("", Some(alias)),
+        };
+        let header = PublishHeader {
+            version: self.version,
+            dup: outgoing.dup,
+            qos: outgoing.qos,
+            retain: outgoing.retain,
+            topic: written_topic,
+            packet_id: outgoing.packet_id,
+            topic_alias,
+            message_expiry_interval: outgoing.expires_in,
+            subscription_identifiers: outgoing.subscription_identifiers,
+            properties: message.properties.as_bytes(),
+            payload_len: message.payload.len(),
+        };
+        if self.maximum_packet_size < LARGEST_PACKET
+            && header.encoded_len() > self.maximum_packet_size as usize
+        {
+            return Err(TooLarge);
+        }
+        if topic_alias.is_none() && outgoing.subscription_identifiers.is_empty() {
+            let slot =
+                2 * usize::from(self.version.is_v5()) + usize::from(outgoing.packet_id.is_some());
+            message.encode_once(slot, out, |out| {
+                header.encode(out);
+            });
+            patch(&mut out[start..], topic.len(), outgoing);
+        } else {
+            header.encode(out);
+            if let (Aliased::New(alias), Some(aliases)) = (aliased, &mut self.aliases) {
+                aliases.set(topic, alias);
+            }
+        }
+        out.extend_from_slice(message.payload);
+        Ok(())
+    }
+
+    fn release(&mut self, out: &mut Vec<u8>, packet_id: NonZeroU16) {
+        Ack::success(packet_id).encode(AckType::PubRel, self.version, out);
+    }
+
+    fn count_unacknowledged(&self, unsent: &[u8]) -> u64 {
+        count_qos0(unsent, 0)
+    }
+}
+
+/// Writes what differs between receivers into a header that was encoded for another one.
+#[inline]
+fn patch(header: &mut [u8], topic_len: usize, outgoing: &Outgoing<'_>) {
+    let flags = u8::from(outgoing.dup) << 3 | (outgoing.qos as u8) << 1 | u8::from(outgoing.retain);
+    header[0] = (PacketType::Publish as u8) << 4 | flags;
+    if let Some(id) = outgoing.packet_id {
+        let length_width = header[1..5]
+            .iter()
+            .position(|byte| byte & 0x80 == 0)
+            .map_or(4, |last| last + 1);
+        let at = 1 + length_width + 2 + topic_len;
+        header[at..at + 2].copy_from_slice(&id.get().to_be_bytes());
+    }
+}
+
+/// QoS 0 PUBLISH packets in `packets` that do not end within the first `written` bytes. `packets`
+/// begins at the start of a packet.
+pub(crate) fn count_qos0(packets: &[u8], written: usize) -> u64 {
+    let mut count = 0;
+    let mut at = 0;
+    while at < packets.len() {
+        let Ok(split) = split(&packets[at..], LARGEST_PACKET) else {
+            break;
+        };
+        let Split::Frame(frame) = split else { break };
+        at += frame.len;
+        let publish = frame.packet_type() == Some(PacketType::Publish);
+        if publish && at > written && QoS::from_u8(frame.first >> 1 & 3) == Some(QoS::AtMostOnce) {
+            count += 1;
+        }
+    }
+    count
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tidegate_bus::TopicName;
+
+    #[test]
+    fn unsent_qos_0_messages_are_counted_from_the_packet_that_was_cut() {
+        let mut encoder = MqttEncoder::new(Version::V5, LARGEST_PACKET, 0);
+        let message = Message::new(TopicName::new("t").unwrap(), b"payload");
+        let mut out = Vec::new();
+        for qos in [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::AtMostOnce] {
+            let outgoing = Outgoing {
+                qos,
+                retain: false,
+                dup: false,
+                packet_id: qos.is_acknowledged().then_some(NonZeroU16::MIN),
+                subscription_identifiers: &[],
+                expires_in: None,
+            };
+            encoder.publish(&mut out, &message, &outgoing).unwrap();
+        }
+        let first = 2 + 3 + 1 + 7;
+        assert_eq!(count_qos0(&out, 0), 2);
+        assert_eq!(count_qos0(&out, first - 1), 2);
+        assert_eq!(count_qos0(&out, first), 1);
+        assert_eq!(count_qos0(&out, out.len()), 0);
+    }
+}

@@ -1,0 +1,583 @@
+//! The MQTT protocol after CONNECT: what each packet of a client means to the bus, and what it is
+//! answered. No socket, no clock: the connection hands in packets and takes the answers.
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::task::Waker;
+
+use smallvec::SmallVec;
+use tidegate_bus::{
+    Attachment, Departure, EndReason, FanOut, Fenced, Message, Progress, Properties,
+    PublishRefusal, Published, QoS, Received, StoreError, SubscribeRefusal, Ticket, TopicFilter,
+    Worker,
+};
+
+use crate::aliases::InboundAliases;
+use crate::codec::{
+    Ack, AckType, DecodeError, Disconnect, Frame, Packet, PacketType, Property, PropertyBlock,
+    Publish, ReasonCode, ReasonCodes, SubAck, Subscribe, UnsubAck, Unsubscribe, Version, decode,
+};
+use crate::pending::{PendingAck, PendingAcks};
+use crate::settings::Settings;
+
+/// Why a connection ends.
+#[derive(Debug)]
+pub(crate) enum Ending {
+    /// The client has closed the stream, or it failed.
+    Lost,
+    /// The client sent DISCONNECT.
+    Client {
+        departure: Departure,
+        expiry: Option<u32>,
+    },
+    /// The client broke the protocol, or asked for what it may not have.
+    Violation { reason: ReasonCode, text: String },
+    /// The bus asked for it.
+    Bus(EndReason),
+}
+
+impl Ending {
+    pub(crate) fn violation(reason: ReasonCode, text: impl Into<String>) -> Self {
+        Self::Violation {
+            reason,
+            text: text.into(),
+        }
+    }
+}
+
+impl From<DecodeError> for Ending {
+    fn from(error: DecodeError) -> Self {
+        Self::Violation {
+            reason: error.reason_code(),
+            text: error.to_string(),
+        }
+    }
+}
+
+impl From<Fenced> for Ending {
+    fn from(_: Fenced) -> Self {
+        Self::Bus(EndReason::TakenOver)
+    }
+}
+
+/// Whether the next packet may be handled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Flow {
+    /// Yes.
+    Continue,
+    /// Not before [`Protocol::continue_fan_out`] says so.
+    Busy,
+}
+
+/// What CONNECT settled for the time of the connection.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Terms {
+    pub(crate) version: Version,
+    /// Whether reasons may be told in words (MQTT-3.1.2-29).
+    pub(crate) problem_information: bool,
+    /// The session outlives the connection: only then may DISCONNECT change its expiry.
+    pub(crate) has_expiry: bool,
+    /// The largest packet the client takes.
+    pub(crate) maximum_packet_size: u32,
+}
+
+/// One connection's side of the protocol.
+pub(crate) struct Protocol {
+    pub(crate) attachment: Attachment,
+    settings: Arc<Settings>,
+    terms: Terms,
+    aliases: InboundAliases,
+    acks: PendingAcks,
+    /// QoS 2 messages received and not yet released.
+    receiving: u32,
+    fan_out: Option<(Box<FanOut>, Option<PendingAck>)>,
+}
+
+impl Protocol {
+    pub(crate) fn new(
+        attachment: Attachment,
+        settings: Arc<Settings>,
+        terms: Terms,
+    ) -> Result<Self, Fenced> {
+        let receiving = attachment.receiving()? as u32;
+        Ok(Self {
+            attachment,
+            settings,
+            terms,
+            aliases: InboundAliases::default(),
+            acks: PendingAcks::default(),
+            receiving,
+            fan_out: None,
+        })
+    }
+
+    /// Handles one packet and appends what it is answered to `out`. `scratch` is overwritten.
+    pub(crate) fn on_frame(
+        &mut self,
+        worker: &mut Worker,
+        frame: Frame<'_>,
+        scratch: &mut Vec<u8>,
+        out: &mut Vec<u8>,
+    ) -> Result<Flow, Ending> {
+        if frame.packet_type() == Some(PacketType::Publish) {
+            let publish = Publish::decode(self.terms.version, frame)?;
+            return self.on_publish(worker, &publish, scratch, out);
+        }
+        let now = worker.now();
+        match decode(self.terms.version, frame)? {
+            Packet::PubAck(ack) => {
+                self.attachment
+                    .acknowledge(now, ack.packet_id, ack.reason.is_error())?;
+            }
+            Packet::PubRec(ack) => {
+                let (received, ticket) =
+                    self.attachment
+                        .received(now, ack.packet_id, ack.reason.is_error())?;
+                let reason = match received {
+                    Received::Release => ReasonCode::Success,
+                    Received::Refused => return Ok(Flow::Continue),
+                    Received::Unknown if ack.reason.is_error() => return Ok(Flow::Continue),
+                    Received::Unknown => ReasonCode::PacketIdentifierNotFound,
+                };
+                self.answer(AckType::PubRel, &ack, reason, ticket, out)?;
+            }
+            Packet::PubRel(ack) => {
+                let (known, ticket) = self.attachment.release(ack.packet_id)?;
+                if known {
+                    self.receiving = self.receiving.saturating_sub(1);
+                }
+                let reason = if known {
+                    ReasonCode::Success
+                } else {
+                    ReasonCode::PacketIdentifierNotFound
+                };
+                self.answer(AckType::PubComp, &ack, reason, ticket, out)?;
+            }
+            Packet::PubComp(ack) => {
+                self.attachment.complete(now, ack.packet_id)?;
+            }
+            Packet::Subscribe(subscribe) => self.on_subscribe(worker, &subscribe, out)?,
+            Packet::Unsubscribe(unsubscribe) => self.on_unsubscribe(&unsubscribe, out)?,
+            Packet::PingReq => Packet::PingResp.encode(self.terms.version, out),
+            Packet::Disconnect(disconnect) => return Err(self.on_disconnect(&disconnect)),
+            Packet::Connect(_) => {
+                return Err(Ending::violation(
+                    ReasonCode::ProtocolError,
+                    "CONNECT is sent once (MQTT-3.1.0-2)",
+                ));
+            }
+            Packet::Auth(_) => {
+                return Err(Ending::violation(
+                    ReasonCode::ProtocolError,
+                    "AUTH without an authentication method in CONNECT (MQTT-4.12.0-6)",
+                ));
+            }
+            // PUBLISH was handled above; the others are sent by servers only.
+            packet @ (Packet::Publish(_)
+            | Packet::ConnAck(_)
+            | Packet::SubAck(_)
+            | Packet::UnsubAck(_)
+            | Packet::PingResp) => {
+                return Err(Ending::violation(
+                    ReasonCode::ProtocolError,
+                    format!("{} is not sent by clients", packet.packet_type().name()),
+                ));
+            }
+        }
+        Ok(Flow::Continue)
+    }
+
+    // ---- PUBLISH ----------------------------------------------------------------------------
+
+    #[inline]
+    fn on_publish(
+        &mut self,
+        worker: &mut Worker,
+        publish: &Publish<'_>,
+        scratch: &mut Vec<u8>,
+        out: &mut Vec<u8>,
+    ) -> Result<Flow, Ending> {
+        let properties = &publish.properties;
+        if properties.has_subscription_identifier() {
+            return Err(Ending::violation(
+                ReasonCode::ProtocolError,
+                "a client sends no subscription identifier in PUBLISH (MQTT-3.3.4-6)",
+            ));
+        }
+        let mut ack = None;
+        if let Some(packet_id) = publish.packet_id {
+            self.check_receive_maximum()?;
+            let exactly_once = publish.qos == QoS::ExactlyOnce;
+            let kind = if exactly_once {
+                AckType::PubRec
+            } else {
+                AckType::PubAck
+            };
+            let pending = PendingAck {
+                kind,
+                packet_id,
+                reason: ReasonCode::Success,
+            };
+            if exactly_once {
+                if !self.attachment.begin_receiving(packet_id)? {
+                    // MQTT-4.3.3-10: received before; acknowledged, not published again.
+                    self.acknowledge(pending, Ticket::ready(), out)?;
+                    return Ok(Flow::Continue);
+                }
+                self.receiving += 1;
+            }
+            ack = Some(pending);
+        }
+        let topic = self
+            .aliases
+            .resolve(
+                publish.topic,
+                properties.topic_alias(),
+                self.settings.topic_alias_maximum,
+            )
+            .map_err(|reason| {
+                Ending::violation(
+                    reason,
+                    "the topic alias is unknown or above the maximum (MQTT-3.3.2-9)",
+                )
+            })?;
+        let mut message = Message::new(topic, publish.payload);
+        message.properties = Properties::from_validated(properties.forwardable(scratch));
+        message.qos = publish.qos;
+        message.retain = publish.retain;
+        message.expires_at = properties
+            .message_expiry_interval()
+            .map(|seconds| worker.now().plus_seconds(u64::from(seconds)));
+        let packet_id = publish
+            .packet_id
+            .filter(|_| publish.qos == QoS::ExactlyOnce);
+        match self.attachment.publish(worker, message, packet_id) {
+            Ok(Published {
+                ticket,
+                matched,
+                rest,
+            }) => {
+                if let Some(ack) = &mut ack
+                    && !matched
+                    && self.terms.version.is_v5()
+                {
+                    ack.reason = ReasonCode::NoMatchingSubscribers;
+                }
+                if let Some(rest) = rest {
+                    self.fan_out = Some((rest, ack));
+                    return Ok(Flow::Busy);
+                }
+                if let Some(ack) = ack {
+                    self.acknowledge(ack, ticket, out)?;
+                }
+            }
+            Err(refusal) => self.refuse_publish(refusal, ack, out)?,
+        }
+        Ok(Flow::Continue)
+    }
+
+    /// MQTT-3.3.4-7 and -8: the client may have so many acknowledged publishes open and no more.
+    fn check_receive_maximum(&self) -> Result<(), Ending> {
+        if !self.terms.version.is_v5() {
+            return Ok(());
+        }
+        let waiting = if self.acks.is_empty() {
+            0
+        } else {
+            self.acks.count(AckType::PubAck)
+        };
+        if self.receiving as usize + waiting >= usize::from(self.settings.receive_maximum) {
+            return Err(Ending::violation(
+                ReasonCode::ReceiveMaximumExceeded,
+                "more publishes are open than Receive Maximum allows (MQTT-3.3.4-9)",
+            ));
+        }
+        Ok(())
+    }
+
+    fn refuse_publish(
+        &mut self,
+        refusal: PublishRefusal,
+        ack: Option<PendingAck>,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Ending> {
+        let reason = match refusal {
+            PublishRefusal::NotAuthorized => ReasonCode::NotAuthorized,
+            PublishRefusal::TopicNameInvalid => ReasonCode::TopicNameInvalid,
+            PublishRefusal::QuotaExceeded => ReasonCode::QuotaExceeded,
+            PublishRefusal::Fenced => return Err(Fenced.into()),
+            _ => ReasonCode::UnspecifiedError,
+        };
+        // QoS 0 has no answer; the bus has counted the message.
+        let Some(mut ack) = ack else { return Ok(()) };
+        if !self.terms.version.is_v5() && refusal != PublishRefusal::NotAuthorized {
+            // MQTT 3.1.1 knows no refusal: [MQTT-3.3.5-2] acknowledge or close. What may not be
+            // published is acknowledged and dropped; what could not be kept must not be.
+            return Err(Ending::violation(reason, "the publish was refused"));
+        }
+        if self.terms.version.is_v5() {
+            ack.reason = reason;
+            if ack.kind == AckType::PubRec {
+                // A refusal ends the exchange (MQTT-4.3.3-9).
+                self.attachment.refuse_receiving(ack.packet_id)?;
+                self.receiving = self.receiving.saturating_sub(1);
+            }
+        }
+        self.acknowledge(ack, Ticket::ready(), out)
+    }
+
+    /// Serves the next slice of a large fan-out.
+    pub(crate) fn continue_fan_out(
+        &mut self,
+        worker: &mut Worker,
+        out: &mut Vec<u8>,
+    ) -> Result<Flow, Ending> {
+        let Some((fan_out, ack)) = self.fan_out.take() else {
+            return Ok(Flow::Continue);
+        };
+        match self.attachment.bus().continue_fan_out(worker, fan_out) {
+            Progress::More(fan_out) => {
+                self.fan_out = Some((fan_out, ack));
+                Ok(Flow::Busy)
+            }
+            Progress::Done(ticket) => {
+                if let Some(ack) = ack {
+                    self.acknowledge(ack, ticket, out)?;
+                }
+                Ok(Flow::Continue)
+            }
+        }
+    }
+
+    pub(crate) const fn is_busy(&self) -> bool {
+        self.fan_out.is_some()
+    }
+
+    // ---- acknowledgements -------------------------------------------------------------------
+
+    fn answer(
+        &mut self,
+        kind: AckType,
+        to: &Ack<'_>,
+        reason: ReasonCode,
+        ticket: Ticket,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Ending> {
+        self.acknowledge(
+            PendingAck {
+                kind,
+                packet_id: to.packet_id,
+                reason,
+            },
+            ticket,
+            out,
+        )
+    }
+
+    #[inline]
+    fn acknowledge(
+        &mut self,
+        ack: PendingAck,
+        ticket: Ticket,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Ending> {
+        if self.acks.is_empty()
+            && let Some(result) = ticket.result()
+        {
+            return self.send_ack(ack, result, out);
+        }
+        self.acks.push(ack, ticket);
+        Ok(())
+    }
+
+    /// Sends the acknowledgements whose tickets are complete.
+    pub(crate) fn poll_acks(&mut self, waker: &Waker, out: &mut Vec<u8>) -> Result<(), Ending> {
+        while let Some((ack, result)) = self.acks.next(waker) {
+            self.send_ack(ack, result, out)?;
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn send_ack(
+        &mut self,
+        ack: PendingAck,
+        result: Result<(), StoreError>,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Ending> {
+        let mut reason = ack.reason;
+        if let Err(error) = result {
+            reason = self.refused_by_store(ack, &error)?;
+        }
+        Ack::with_reason(ack.packet_id, reason).encode(ack.kind, self.terms.version, out);
+        Ok(())
+    }
+
+    #[cold]
+    fn refused_by_store(
+        &mut self,
+        ack: PendingAck,
+        error: &StoreError,
+    ) -> Result<ReasonCode, Ending> {
+        let reason = match error {
+            StoreError::Fenced => return Err(Fenced.into()),
+            StoreError::Full => ReasonCode::QuotaExceeded,
+            _ => ReasonCode::UnspecifiedError,
+        };
+        // Only answers to PUBLISH can refuse; the second half of a QoS 2 exchange cannot, and
+        // before MQTT 5 nothing can: the client tries again on its next connection.
+        let can_refuse = matches!(ack.kind, AckType::PubAck | AckType::PubRec);
+        if !can_refuse || !self.terms.version.is_v5() {
+            return Err(Ending::violation(reason, error.to_string()));
+        }
+        if ack.kind == AckType::PubRec {
+            self.attachment.refuse_receiving(ack.packet_id)?;
+            self.receiving = self.receiving.saturating_sub(1);
+        }
+        Ok(reason)
+    }
+
+    // ---- SUBSCRIBE and UNSUBSCRIBE ------------------------------------------------------------
+
+    fn on_subscribe(
+        &mut self,
+        worker: &mut Worker,
+        subscribe: &Subscribe<'_>,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Ending> {
+        // The codec refuses 0.
+        let identifier = subscribe
+            .properties
+            .subscription_identifier()
+            .and_then(NonZeroU32::new);
+        let mut reasons: SmallVec<[ReasonCode; 8]> = SmallVec::new();
+        for (filter, options) in subscribe.filters.iter() {
+            let reason = match TopicFilter::new(filter) {
+                Err(_) => ReasonCode::TopicFilterInvalid,
+                Ok(filter) => {
+                    let options = bus_options(options);
+                    match self
+                        .attachment
+                        .subscribe(worker.now(), filter, options, identifier)
+                    {
+                        Ok(qos) => ReasonCode::granted(qos),
+                        Err(SubscribeRefusal::NotAuthorized) => ReasonCode::NotAuthorized,
+                        Err(SubscribeRefusal::TopicFilterInvalid) => ReasonCode::TopicFilterInvalid,
+                        Err(SubscribeRefusal::QuotaExceeded) => ReasonCode::QuotaExceeded,
+                        Err(SubscribeRefusal::Fenced) => return Err(Fenced.into()),
+                        Err(_) => ReasonCode::UnspecifiedError,
+                    }
+                }
+            };
+            reasons.push(reason);
+        }
+        let suback = SubAck {
+            packet_id: subscribe.packet_id,
+            properties: crate::codec::Properties::EMPTY,
+            reasons: ReasonCodes::new(&reasons),
+        };
+        suback.encode(self.terms.version, out);
+        Ok(())
+    }
+
+    fn on_unsubscribe(
+        &mut self,
+        unsubscribe: &Unsubscribe<'_>,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Ending> {
+        let mut reasons: SmallVec<[ReasonCode; 8]> = SmallVec::new();
+        for filter in unsubscribe.filters.iter() {
+            let reason = match TopicFilter::new(filter) {
+                Err(_) => ReasonCode::TopicFilterInvalid,
+                Ok(filter) if self.attachment.unsubscribe(&filter)? => ReasonCode::Success,
+                Ok(_) => ReasonCode::NoSubscriptionExisted,
+            };
+            reasons.push(reason);
+        }
+        let unsuback = UnsubAck {
+            packet_id: unsubscribe.packet_id,
+            properties: crate::codec::Properties::EMPTY,
+            reasons: ReasonCodes::new(&reasons),
+        };
+        unsuback.encode(self.terms.version, out);
+        Ok(())
+    }
+
+    // ---- the end ------------------------------------------------------------------------------
+
+    fn on_disconnect(&self, disconnect: &Disconnect<'_>) -> Ending {
+        let expiry = disconnect.properties.session_expiry_interval();
+        if !self.terms.has_expiry && expiry.is_some_and(|seconds| seconds > 0) {
+            return Ending::violation(
+                ReasonCode::ProtocolError,
+                "a session without expiry is given none in DISCONNECT (MQTT 5.0 section 3.14.2.2.2)",
+            );
+        }
+        // MQTT-3.14.4-3: only a normal disconnection discards the will.
+        let departure = if disconnect.reason == ReasonCode::Success {
+            Departure::Normal
+        } else {
+            Departure::WithWill
+        };
+        Ending::Client { departure, expiry }
+    }
+
+    /// Gives the session back and appends the last packet the client gets, if any.
+    pub(crate) fn close(self, worker: &mut Worker, ending: &Ending, out: &mut Vec<u8>) {
+        let (departure, expiry) = match ending {
+            Ending::Client { departure, expiry } => (*departure, *expiry),
+            _ => (Departure::WithWill, None),
+        };
+        if self.terms.version.is_v5() {
+            encode_disconnect(ending, self.terms, out);
+        }
+        self.attachment.detach(worker, departure, expiry);
+    }
+}
+
+fn encode_disconnect(ending: &Ending, terms: Terms, out: &mut Vec<u8>) {
+    let (reason, text) = match ending {
+        Ending::Lost | Ending::Client { .. } => return,
+        Ending::Violation { reason, text } => (*reason, Some(text.as_str())),
+        Ending::Bus(reason) => (reason_of(*reason), None),
+    };
+    let start = out.len();
+    let mut properties = PropertyBlock::new();
+    if let Some(text) = text.filter(|_| terms.problem_information) {
+        properties.push(Property::ReasonString(text));
+    }
+    Disconnect {
+        reason,
+        properties: properties.as_properties(),
+    }
+    .encode(Version::V5, out);
+    // MQTT-3.14.2-3: no words that make the packet too large.
+    if out.len() - start > terms.maximum_packet_size as usize {
+        out.truncate(start);
+        Disconnect::with_reason(reason).encode(Version::V5, out);
+    }
+}
+
+const fn reason_of(end: EndReason) -> ReasonCode {
+    match end {
+        EndReason::TakenOver => ReasonCode::SessionTakenOver,
+        EndReason::SlowConsumer => ReasonCode::QuotaExceeded,
+        EndReason::KeepAliveTimeout => ReasonCode::KeepAliveTimeout,
+        EndReason::ServerShuttingDown => ReasonCode::ServerShuttingDown,
+        EndReason::Administrative => ReasonCode::AdministrativeAction,
+        _ => ReasonCode::UnspecifiedError,
+    }
+}
+
+const fn bus_options(o: crate::codec::SubscriptionOptions) -> tidegate_bus::SubscriptionOptions {
+    tidegate_bus::SubscriptionOptions {
+        qos: o.qos,
+        no_local: o.no_local,
+        retain_as_published: o.retain_as_published,
+        retain_handling: match o.retain_handling {
+            crate::codec::RetainHandling::Send => tidegate_bus::RetainHandling::Send,
+            crate::codec::RetainHandling::SendIfNew => tidegate_bus::RetainHandling::SendIfNew,
+            crate::codec::RetainHandling::DoNotSend => tidegate_bus::RetainHandling::DoNotSend,
+        },
+    }
+}

@@ -1,0 +1,617 @@
+//! The bus: routes a message to everybody who asked for it.
+//!
+//! What a publish does, in order:
+//!
+//! 1. A retained message replaces the one before in the retained tree. It does so before the
+//!    receivers are looked up: a subscriber that is added meanwhile finds it in the tree, in the
+//!    live stream, or in both, and never an older value after a newer one.
+//! 2. The topic's receivers come from the worker's cache or the index.
+//! 3. Each receives the message borrowed; those that must keep it share one copy. Beyond
+//!    [`Settings::fanout_slice`] receivers the rest is left to a [`FanOut`], so that one publish
+//!    never holds a worker for long.
+//! 4. A durable engine is told everything in one append; its ticket is the caller's.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::access::Access;
+use crate::budget::MemoryBudget;
+use crate::client_id::ClientId;
+use crate::counters::Counters;
+use crate::drops::{ClientDrops, DropReason};
+use crate::index::{Entry, Index, Targets};
+use crate::mailbox::{Effect, Mailbox};
+use crate::message::{Message, StoredMessage};
+use crate::registry::{PastDrops, Registry};
+use crate::retained::{Retained, RetainedFull};
+use crate::session::{EndReason, Orphan, Session, Shared};
+use crate::settings::Settings;
+use crate::store::{Epoch, Publication, Reference, Store, StoreError, Ticket};
+use crate::subscriber::{Delivery, DeliveryContext, Subscriber};
+use crate::subscription::Subscription;
+use crate::time::{Clock, Timestamp};
+use crate::timers::Timers;
+use crate::topic::{TopicFilter, TopicName};
+use crate::worker::Worker;
+
+/// Why a message was not accepted from its publisher.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PublishRefusal {
+    /// The client may not publish this (MQTT 5: 0x87).
+    NotAuthorized,
+    /// The topic is longer or deeper than the limits allow (MQTT 5: 0x90).
+    TopicNameInvalid,
+    /// As much is retained as may be (MQTT 5: 0x97).
+    QuotaExceeded,
+    /// The connection has been replaced by another.
+    Fenced,
+}
+
+/// What became of a publish.
+#[derive(Debug)]
+#[must_use = "the acknowledgement waits for the ticket, and the rest of a large fan-out for its turn"]
+pub struct Published {
+    /// Completes when everything that must outlive the process is kept.
+    pub ticket: Ticket,
+    /// Whether anybody subscribes to the topic.
+    pub matched: bool,
+    /// Receivers that were not served yet.
+    pub rest: Option<Box<FanOut>>,
+}
+
+/// The rest of a large fan-out. Served by [`Bus::continue_fan_out`] until it is done; the
+/// publisher's next packet and its acknowledgement wait for that.
+#[derive(Debug)]
+pub struct FanOut {
+    message: Arc<StoredMessage>,
+    targets: Arc<Targets>,
+    next: usize,
+    references: Vec<Reference>,
+    origin: Option<Origin>,
+}
+
+impl std::fmt::Debug for Targets {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Targets")
+            .field("plain", &self.plain.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// The publishing session and the packet identifier it used, for a QoS 2 message that a durable
+/// engine must recognise after a restart.
+#[derive(Clone, Debug)]
+pub(crate) struct Origin {
+    pub(crate) client: ClientId,
+    pub(crate) epoch: Epoch,
+    pub(crate) packet_id: std::num::NonZeroU16,
+}
+
+/// The shared message bus of one node.
+pub struct Bus {
+    number: u64,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) index: Index,
+    pub(crate) retained: Retained,
+    pub(crate) registry: Registry,
+    pub(crate) past_drops: PastDrops,
+    pub(crate) timers: Timers,
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) access: Arc<dyn Access>,
+    clock: Arc<dyn Clock>,
+    next_key: AtomicU64,
+    purge_turn: AtomicU64,
+}
+
+impl std::fmt::Debug for Bus {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Bus")
+            .field("number", &self.number)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Bus {
+    /// A bus with `settings`.
+    pub fn new(
+        settings: Settings,
+        store: Arc<dyn Store>,
+        access: Arc<dyn Access>,
+        clock: Arc<dyn Clock>,
+    ) -> Arc<Self> {
+        static NUMBER: AtomicU64 = AtomicU64::new(1);
+        let budget = Arc::new(MemoryBudget::new(settings.max_memory_bytes));
+        let counters = Counters::default();
+        Arc::new(Self {
+            number: NUMBER.fetch_add(1, Ordering::Relaxed),
+            shared: Arc::new(Shared {
+                settings,
+                budget,
+                counters,
+            }),
+            index: Index::new(),
+            retained: Retained::new(),
+            registry: Registry::new(),
+            past_drops: PastDrops::default(),
+            timers: Timers::default(),
+            store,
+            access,
+            clock,
+            // 0 is the gateway itself: `PublisherKey::GATEWAY`.
+            next_key: AtomicU64::new(1),
+            purge_turn: AtomicU64::new(0),
+        })
+    }
+
+    /// The settings it was made with.
+    pub fn settings(&self) -> &Settings {
+        &self.shared.settings
+    }
+
+    /// What it counts.
+    pub fn counters(&self) -> &Counters {
+        &self.shared.counters
+    }
+
+    pub(crate) fn shared_state(&self) -> &Shared {
+        &self.shared
+    }
+
+    pub(crate) fn shared_arc(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// The memory that waits for clients.
+    pub fn memory(&self) -> &MemoryBudget {
+        &self.shared.budget
+    }
+
+    /// The access decision.
+    pub fn access(&self) -> &dyn Access {
+        &*self.access
+    }
+
+    /// The bus's clock.
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// A number for a subscriber that is no session.
+    pub fn new_subscriber_key(&self) -> u64 {
+        self.next_key.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Messages that wait for clients now, in flight included. Walks all sessions.
+    pub fn pending_messages(&self) -> u64 {
+        let mut pending = 0;
+        self.registry
+            .for_each(|session| pending += u64::from(session.load()));
+        pending
+    }
+
+    /// The session of `client`, when there is one.
+    pub fn session(&self, client: &ClientId) -> Option<Arc<Session>> {
+        self.registry.get(client)
+    }
+
+    /// Every session, connected or not.
+    pub fn sessions(&self) -> Vec<Arc<Session>> {
+        let mut all = Vec::new();
+        self.registry
+            .for_each(|session| all.push(Arc::clone(session)));
+        all
+    }
+
+    /// Messages of `client` that were not delivered, by reason: of its session now and of those
+    /// that ended not long ago.
+    pub fn client_drops(&self, client: &ClientId) -> ClientDrops {
+        let mut drops = self.past_drops.get(client);
+        if let Some(session) = self.session(client) {
+            drops.merge(&session.drops());
+        }
+        drops
+    }
+
+    /// Asks the connection of `client` to end; `false` when it has none.
+    pub fn disconnect(&self, client: &ClientId, reason: EndReason) -> bool {
+        match self.session(client) {
+            Some(session) if session.is_connected() => {
+                session.end(reason);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    // ---- batches ----------------------------------------------------------------------------
+
+    /// Runs `work` as one batch: at its end every receiver it touched is woken once and the
+    /// effects that deliveries asked for are run. `work` must not wait.
+    pub fn batch<R>(&self, work: impl FnOnce(&mut Worker) -> R) -> R {
+        let mut worker = Worker::take(self.number, self.shared.settings.route_cache_bytes);
+        worker.now = self.now();
+        worker.routes.maintain(worker.now);
+        let result = work(&mut worker);
+        self.finish(&mut worker);
+        worker.put_back();
+        result
+    }
+
+    fn finish(&self, worker: &mut Worker) {
+        self.flush(worker);
+        // Effects may leave further effects; hops bound that.
+        while !worker.mailbox.waiting.is_empty() {
+            for (effect, hops) in std::mem::take(&mut worker.mailbox.waiting) {
+                worker.mailbox.hops = hops;
+                match effect {
+                    Effect::Publish(message) => self.publish_stored(worker, &message),
+                    Effect::Disconnect(client, reason) => {
+                        self.disconnect(&client, reason);
+                    }
+                }
+            }
+            worker.mailbox.hops = 0;
+            self.flush(worker);
+        }
+        let refused = std::mem::take(&mut worker.mailbox.refused);
+        if refused > 0 {
+            self.shared
+                .counters
+                .drops
+                .add(DropReason::MailboxFull, refused);
+        }
+        let counters = &self.shared.counters;
+        let tally = std::mem::take(&mut worker.tally);
+        for (counter, received) in counters.messages_received.iter().zip(tally.received) {
+            counter.add(received);
+        }
+        counters.payload_bytes_received.add(tally.payload_bytes);
+        counters.unmatched.add(tally.unmatched);
+        counters
+            .route_cache_hits
+            .add(std::mem::take(&mut worker.routes.hits));
+        counters
+            .route_cache_misses
+            .add(std::mem::take(&mut worker.routes.misses));
+    }
+
+    fn flush(&self, worker: &mut Worker) {
+        for subscriber in worker.touched.drain(..) {
+            subscriber.flush();
+        }
+    }
+
+    // ---- publishing -------------------------------------------------------------------------
+
+    /// Routes a message that is published by the gateway itself, all of it at once.
+    pub fn publish(
+        &self,
+        worker: &mut Worker,
+        message: Message<'_>,
+    ) -> Result<Ticket, PublishRefusal> {
+        let published = self.route(worker, message, None)?;
+        let mut ticket = published.ticket;
+        let mut rest = published.rest;
+        while let Some(fan_out) = rest {
+            (ticket, rest) = match self.continue_fan_out(worker, fan_out) {
+                Progress::Done(done) => (done, None),
+                Progress::More(more) => (ticket, Some(more)),
+            };
+        }
+        Ok(ticket)
+    }
+
+    /// As [`Self::publish`], for a message that was kept: a will, an effect. A refusal was counted.
+    pub(crate) fn publish_stored(&self, worker: &mut Worker, message: &Arc<StoredMessage>) {
+        let _ = self.publish(worker, message.as_shared_message());
+    }
+
+    pub(crate) fn refuse(&self, reason: DropReason) {
+        self.shared.counters.drops.add(reason, 1);
+    }
+
+    pub(crate) fn check_topic(&self, topic: TopicName<'_>) -> Result<(), PublishRefusal> {
+        let settings = &self.shared.settings;
+        let text = topic.as_str();
+        // A topic of n bytes has at most n + 1 levels: short ones need no count.
+        if text.len() > settings.max_topic_bytes
+            || (text.len() >= settings.max_topic_levels
+                && topic.levels().count() > settings.max_topic_levels)
+        {
+            self.refuse(DropReason::TopicTooLong);
+            return Err(PublishRefusal::TopicNameInvalid);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn route(
+        &self,
+        worker: &mut Worker,
+        message: Message<'_>,
+        origin: Option<Origin>,
+    ) -> Result<Published, PublishRefusal> {
+        let mut message = message;
+        if message.retain {
+            self.retain(&mut message)?;
+        }
+        let Worker {
+            now,
+            routes,
+            touched,
+            mailbox,
+            encodings,
+            tally,
+            random,
+            ..
+        } = worker;
+        let route = routes.get(&self.index, message.topic);
+        let targets = &route.targets;
+        encodings.clear();
+        let mut message = message;
+        message.interned_topic = Some(&route.topic);
+        if targets.plain.len() > 1 {
+            message.encodings = Some(encodings);
+        }
+        let mut post = Post::new(*now, touched, mailbox, self.store.is_durable());
+        for group in &targets.groups {
+            let chosen = group.pick(
+                self.shared.settings.shared_strategy,
+                &message,
+                random.next(),
+            );
+            self.deliver_to_one(&mut post, &message, chosen);
+        }
+        let slice = self.shared.settings.fanout_slice.max(1);
+        let (first, later) = targets.plain.split_at(targets.plain.len().min(slice));
+        for target in first {
+            post.deliver(&target.subscriber, &message, &target.subscriptions);
+        }
+        if targets.is_empty() {
+            tally.unmatched += 1;
+        }
+        let matched = !targets.is_empty();
+        if !later.is_empty() {
+            if let Some(stored) = message.store(&self.shared.budget) {
+                let rest = FanOut {
+                    message: stored,
+                    targets: Arc::clone(targets),
+                    next: first.len(),
+                    references: post.references,
+                    origin,
+                };
+                return Ok(Published {
+                    ticket: Ticket::ready(),
+                    matched,
+                    rest: Some(Box::new(rest)),
+                });
+            }
+            // No memory for a copy: better one long turn than receivers that are left out.
+            for target in later {
+                post.deliver(&target.subscriber, &message, &target.subscriptions);
+            }
+        }
+        let references = post.references;
+        let ticket = self.keep(&message, &references, origin.as_ref());
+        Ok(Published {
+            ticket,
+            matched,
+            rest: None,
+        })
+    }
+
+    /// Serves the next slice of a large fan-out.
+    pub fn continue_fan_out(&self, worker: &mut Worker, mut fan_out: Box<FanOut>) -> Progress {
+        let stored = Arc::clone(&fan_out.message);
+        let Worker {
+            now,
+            touched,
+            mailbox,
+            encodings,
+            ..
+        } = worker;
+        encodings.clear();
+        let mut message = stored.as_shared_message();
+        message.encodings = Some(encodings);
+        let mut post = Post::new(*now, touched, mailbox, self.store.is_durable());
+        post.references = std::mem::take(&mut fan_out.references);
+        let end = fan_out.next + self.shared.settings.fanout_slice.max(1);
+        let end = end.min(fan_out.targets.plain.len());
+        for target in &fan_out.targets.plain[fan_out.next..end] {
+            post.deliver(&target.subscriber, &message, &target.subscriptions);
+        }
+        fan_out.next = end;
+        fan_out.references = post.references;
+        if end < fan_out.targets.plain.len() {
+            return Progress::More(fan_out);
+        }
+        Progress::Done(self.keep(&message, &fan_out.references, fan_out.origin.as_ref()))
+    }
+
+    fn retain(&self, message: &mut Message<'_>) -> Result<(), PublishRefusal> {
+        let counters = &self.shared.counters;
+        if message.payload.is_empty() {
+            self.retained.clear(message, counters);
+            return Ok(());
+        }
+        self.retained
+            .set(message, &self.shared.settings, counters)
+            .map_err(|RetainedFull| {
+                self.refuse(DropReason::RetainedFull);
+                PublishRefusal::QuotaExceeded
+            })
+    }
+
+    /// Delivers to the first member that is there for it.
+    fn deliver_to_one<'a>(
+        &self,
+        post: &mut Post<'_>,
+        message: &Message<'_>,
+        members: impl Iterator<Item = &'a Entry>,
+    ) {
+        for member in members {
+            let subscriptions = std::slice::from_ref(&member.subscription);
+            if post.deliver(&member.subscriber, message, subscriptions) != Delivery::Skipped {
+                return;
+            }
+        }
+        self.refuse(DropReason::NoSharedMember);
+    }
+
+    /// Tells a durable engine what must outlive the process.
+    fn keep(
+        &self,
+        message: &Message<'_>,
+        references: &[Reference],
+        origin: Option<&Origin>,
+    ) -> Ticket {
+        if !self.store.is_durable()
+            || (references.is_empty() && origin.is_none() && !message.retain)
+        {
+            return Ticket::ready();
+        }
+        let Some(stored) = message.store(&self.shared.budget) else {
+            return Ticket::failed(StoreError::Full);
+        };
+        self.store.append(&Publication {
+            message: &stored,
+            references,
+            publisher: origin.map(|o| (&o.client, o.epoch, o.packet_id)),
+            retain: message.retain,
+        })
+    }
+
+    /// Finds another member for messages whose member has gone (MQTT 5.0 section 4.8.2).
+    pub(crate) fn redistribute(&self, worker: &mut Worker, orphans: Vec<Orphan>) {
+        let Worker {
+            now,
+            touched,
+            mailbox,
+            random,
+            ..
+        } = worker;
+        let mut post = Post::new(*now, touched, mailbox, self.store.is_durable());
+        for Orphan {
+            message,
+            subscription,
+        } in orphans
+        {
+            let filter = subscription.filter();
+            let group = filter
+                .share_name()
+                .and_then(|n| self.index.group(n, filter.pattern()));
+            let message_view = message.as_shared_message();
+            match group {
+                Some(group) => {
+                    let strategy = self.shared.settings.shared_strategy;
+                    let chosen = group.pick(strategy, &message_view, random.next());
+                    self.deliver_to_one(&mut post, &message_view, chosen);
+                }
+                None => self.refuse(DropReason::NoSharedMember),
+            }
+            self.keep(&message_view, &std::mem::take(&mut post.references), None);
+        }
+    }
+
+    // ---- subscribers that are no sessions -----------------------------------------------------
+
+    /// Subscribes whatever receives messages: a rule, a bridge, a peer node.
+    pub fn add_subscription(
+        &self,
+        subscriber: Arc<dyn Subscriber>,
+        subscription: Arc<Subscription>,
+    ) {
+        self.shared.counters.subscriptions.add(1);
+        self.index.insert(Entry {
+            subscriber,
+            subscription,
+        });
+    }
+
+    /// Ends a subscription made by [`Self::add_subscription`]; `false` when there is none.
+    pub fn remove_subscription(&self, subscription: &Subscription) -> bool {
+        subscription.end();
+        let removed = self.index.remove(subscription);
+        if removed {
+            self.shared.counters.subscriptions.sub(1);
+        }
+        removed
+    }
+
+    /// The retained messages that `filter` matches.
+    pub fn retained(&self, filter: &TopicFilter) -> Vec<Arc<StoredMessage>> {
+        self.retained.matching(filter, self.now())
+    }
+
+    pub(crate) fn purge_retained(&self, now: Timestamp) {
+        let turn = self.purge_turn.fetch_add(1, Ordering::Relaxed) as usize;
+        let purged = self.retained.purge(turn, now, &self.shared.counters);
+        self.shared.counters.drops.add(DropReason::Expired, purged);
+    }
+}
+
+/// How far a fan-out has come.
+#[derive(Debug)]
+pub enum Progress {
+    /// Everybody is served.
+    Done(Ticket),
+    /// There are more.
+    More(Box<FanOut>),
+}
+
+/// The deliveries of one publish.
+struct Post<'a> {
+    now: Timestamp,
+    touched: &'a mut Vec<Arc<dyn Subscriber>>,
+    mailbox: &'a mut Mailbox,
+    durable: bool,
+    references: Vec<Reference>,
+}
+
+impl<'a> Post<'a> {
+    const fn new(
+        now: Timestamp,
+        touched: &'a mut Vec<Arc<dyn Subscriber>>,
+        mailbox: &'a mut Mailbox,
+        durable: bool,
+    ) -> Self {
+        Self {
+            now,
+            touched,
+            mailbox,
+            durable,
+            references: Vec::new(),
+        }
+    }
+
+    #[inline]
+    fn deliver(
+        &mut self,
+        subscriber: &Arc<dyn Subscriber>,
+        message: &Message<'_>,
+        subscriptions: &[Arc<Subscription>],
+    ) -> Delivery {
+        let mut context = DeliveryContext {
+            now: self.now,
+            mailbox: self.mailbox,
+        };
+        let delivery = subscriber.deliver(message, subscriptions, &mut context);
+        let kept = match delivery {
+            Delivery::Sent { wake, kept } => {
+                if wake {
+                    self.touched.push(Arc::clone(subscriber));
+                }
+                kept
+            }
+            Delivery::Queued { kept } => kept,
+            Delivery::Dropped(_) | Delivery::Skipped => false,
+        };
+        if kept
+            && self.durable
+            && let Some((client, epoch)) = subscriber.reference()
+        {
+            self.references.push(Reference { client, epoch });
+        }
+        delivery
+    }
+}

@@ -1,0 +1,226 @@
+//! Retained messages (MQTT 5.0 section 3.3.1.3): the last one of each topic.
+
+use std::hash::{BuildHasher, Hasher};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use hashbrown::HashMap;
+use parking_lot::RwLock;
+use smallvec::SmallVec;
+
+use crate::counters::Counters;
+use crate::message::{Message, StoredMessage};
+use crate::settings::Settings;
+use crate::time::Timestamp;
+use crate::topic::{TopicFilter, TopicName};
+
+const SHARDS: usize = 64;
+
+/// What one retained message costs beside its bytes, about: its node and the key in its parent.
+const NODE_OVERHEAD: usize = 200;
+
+type Children = HashMap<Box<str>, Node, foldhash::fast::FixedState>;
+
+#[derive(Default)]
+struct Node {
+    message: Option<Arc<StoredMessage>>,
+    children: Option<Box<Children>>,
+}
+
+/// As many messages or bytes are retained as may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct RetainedFull;
+
+/// The retained messages of a bus, by topic; sharded by first level.
+pub(crate) struct Retained {
+    shards: Box<[RwLock<Node>]>,
+    hasher: foldhash::fast::FixedState,
+    /// Numbers the changes. Advanced under the lock of the topic's shard.
+    version: AtomicU64,
+}
+
+impl Retained {
+    pub(crate) fn new() -> Self {
+        Self {
+            shards: (0..SHARDS).map(|_| RwLock::default()).collect(),
+            hasher: foldhash::fast::FixedState::default(),
+            version: AtomicU64::new(0),
+        }
+    }
+
+    fn shard(&self, first_level: &str) -> &RwLock<Node> {
+        let mut hasher = self.hasher.build_hasher();
+        hasher.write(first_level.as_bytes());
+        &self.shards[hasher.finish() as usize % SHARDS]
+    }
+
+    fn next_version(&self) -> u64 {
+        self.version.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// Retains a copy of `message` in place of the one before, and numbers the change.
+    pub(crate) fn set(
+        &self,
+        message: &mut Message<'_>,
+        settings: &Settings,
+        counters: &Counters,
+    ) -> Result<(), RetainedFull> {
+        let topic = message.topic;
+        let size = message.size() + NODE_OVERHEAD;
+        let mut root = self
+            .shard(topic.levels().next().unwrap_or_default())
+            .write();
+        let replaced = get(&root, topic).map_or(0, |old| old.size() + NODE_OVERHEAD);
+        // The counters are shared by all shards, so two that grow at once may pass the limit by
+        // one message each; the limit is about memory, not about a sum.
+        let messages = counters.retained_messages.get() + u64::from(replaced == 0);
+        let bytes = counters.retained_bytes.get() + (size as u64).saturating_sub(replaced as u64);
+        if messages > settings.max_retained_messages as u64
+            || bytes > settings.max_retained_bytes as u64
+        {
+            return Err(RetainedFull);
+        }
+        let node = topic.levels().fold(&mut *root, |node, level| {
+            node.children
+                .get_or_insert_default()
+                .entry(level.into())
+                .or_default()
+        });
+        message.retained_version = self.next_version();
+        node.message = Some(Arc::new(StoredMessage::uncharged(message)));
+        if replaced == 0 {
+            counters.retained_messages.add(1);
+        }
+        counters.retained_bytes.add(size as u64);
+        counters.retained_bytes.sub(replaced as u64);
+        Ok(())
+    }
+
+    /// Forgets the message of a topic (MQTT-3.3.1-6), and numbers the change.
+    pub(crate) fn clear(&self, message: &mut Message<'_>, counters: &Counters) {
+        let levels: SmallVec<[&str; 16]> = message.topic.levels().collect();
+        let mut root = self.shard(levels[0]).write();
+        message.retained_version = self.next_version();
+        if let Some(message) = remove(&mut root, &levels) {
+            forget(&message, counters);
+        }
+    }
+
+    /// The messages `filter` matches, those that have expired left out.
+    pub(crate) fn matching(&self, filter: &TopicFilter, now: Timestamp) -> Vec<Arc<StoredMessage>> {
+        let levels: SmallVec<[&str; 16]> = filter.levels().collect();
+        let mut found = Vec::new();
+        let mut visit = |message: &Arc<StoredMessage>| {
+            if !message.is_expired(now) {
+                found.push(Arc::clone(message));
+            }
+        };
+        match levels[0] {
+            "+" | "#" => {
+                for shard in &self.shards {
+                    let root = shard.read();
+                    for (level, child) in root.children.iter().flat_map(|c| c.iter()) {
+                        // MQTT-4.7.2-1
+                        if level.starts_with('$') {
+                            continue;
+                        }
+                        if levels[0] == "#" {
+                            collect_all(child, &mut visit);
+                        } else {
+                            collect(child, &levels[1..], &mut visit);
+                        }
+                    }
+                }
+            }
+            literal => collect(&self.shard(literal).read(), &levels, &mut visit),
+        }
+        found
+    }
+
+    /// Forgets what has expired in one of the shards and tells how many messages that were. Called
+    /// with a number that goes up, it comes around to every shard.
+    pub(crate) fn purge(&self, turn: usize, now: Timestamp, counters: &Counters) -> u64 {
+        let shard = &self.shards[turn % SHARDS];
+        let mut expired = Vec::new();
+        collect_all(&shard.read(), &mut |message| {
+            if message.is_expired(now) {
+                expired.push(Arc::clone(message));
+            }
+        });
+        let mut purged = 0;
+        for message in expired {
+            let levels: SmallVec<[&str; 16]> = message.topic().split('/').collect();
+            let mut root = shard.write();
+            // It may have been replaced meanwhile.
+            let topic = TopicName::trusted(message.topic());
+            if get(&root, topic).is_some_and(|now_there| Arc::ptr_eq(now_there, &message)) {
+                remove(&mut root, &levels);
+                forget(&message, counters);
+                purged += 1;
+            }
+        }
+        purged
+    }
+}
+
+fn forget(message: &StoredMessage, counters: &Counters) {
+    counters.retained_messages.sub(1);
+    counters
+        .retained_bytes
+        .sub((message.size() + NODE_OVERHEAD) as u64);
+}
+
+fn get<'a>(root: &'a Node, topic: TopicName<'_>) -> Option<&'a Arc<StoredMessage>> {
+    let node = topic
+        .levels()
+        .try_fold(root, |node, level| node.children.as_ref()?.get(level))?;
+    node.message.as_ref()
+}
+
+/// Removes the message at `levels` and every node that holds nothing afterwards.
+fn remove(node: &mut Node, levels: &[&str]) -> Option<Arc<StoredMessage>> {
+    let Some((level, rest)) = levels.split_first() else {
+        return node.message.take();
+    };
+    let children = node.children.as_mut()?;
+    let child = children.get_mut(*level)?;
+    let removed = remove(child, rest);
+    if child.message.is_none() && child.children.is_none() {
+        children.remove(*level);
+        if children.is_empty() {
+            node.children = None;
+        }
+    }
+    removed
+}
+
+fn collect(node: &Node, levels: &[&str], visit: &mut impl FnMut(&Arc<StoredMessage>)) {
+    let Some((level, rest)) = levels.split_first() else {
+        if let Some(message) = &node.message {
+            visit(message);
+        }
+        return;
+    };
+    match *level {
+        "#" => collect_all(node, visit),
+        "+" => {
+            for child in node.children.iter().flat_map(|children| children.values()) {
+                collect(child, rest, visit);
+            }
+        }
+        literal => {
+            if let Some(child) = node.children.as_ref().and_then(|c| c.get(literal)) {
+                collect(child, rest, visit);
+            }
+        }
+    }
+}
+
+fn collect_all(node: &Node, visit: &mut impl FnMut(&Arc<StoredMessage>)) {
+    if let Some(message) = &node.message {
+        visit(message);
+    }
+    for child in node.children.iter().flat_map(|children| children.values()) {
+        collect_all(child, visit);
+    }
+}

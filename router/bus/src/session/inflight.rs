@@ -1,0 +1,201 @@
+//! Acknowledged messages on their way to a client.
+//!
+//! A packet identifier is a place in a slab plus one. Places are reused oldest first, so that an
+//! identifier rests as long as it can, and the slab grows only to the most messages that were ever
+//! open at once: a client that never acknowledges one message costs one place, not a span.
+
+use std::num::NonZeroU16;
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
+use crate::message::StoredMessage;
+use crate::qos::QoS;
+use crate::subscription::Subscription;
+
+/// Subscription identifiers of one delivery; mostly none.
+pub(crate) type Identifiers = SmallVec<[u32; 2]>;
+
+/// How far an exchange has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// PUBLISH sent at QoS 1: PUBACK is awaited.
+    Acknowledge,
+    /// PUBLISH sent at QoS 2: PUBREC is awaited.
+    Receive,
+    /// PUBREL sent: PUBCOMP is awaited.
+    Complete,
+}
+
+/// One open exchange.
+#[derive(Debug)]
+pub(crate) struct Flight {
+    /// Order of sending, kept across reconnects (MQTT-4.6.0-1).
+    pub(crate) sequence: u64,
+    pub(crate) step: Step,
+    pub(crate) retain: bool,
+    /// What is sent again after a reconnect; `None` when the session cannot be resumed.
+    pub(crate) message: Option<Arc<StoredMessage>>,
+    pub(crate) identifiers: Identifiers,
+    /// The shared subscription it came through, when it did.
+    pub(crate) shared: Option<Arc<Subscription>>,
+}
+
+impl Flight {
+    pub(crate) const fn qos(&self) -> QoS {
+        match self.step {
+            Step::Acknowledge => QoS::AtLeastOnce,
+            Step::Receive | Step::Complete => QoS::ExactlyOnce,
+        }
+    }
+}
+
+#[derive(Debug)]
+enum Slot {
+    Used(Flight),
+    /// The next free place plus one; 0 ends the list.
+    Free(u16),
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct InFlight {
+    slots: Vec<Slot>,
+    /// First and last free place plus one; 0 when there is none.
+    first_free: u16,
+    last_free: u16,
+    used: u16,
+}
+
+impl InFlight {
+    pub(crate) fn len(&self) -> usize {
+        usize::from(self.used)
+    }
+
+    /// Whether an identifier is left (MQTT-2.2.1-3).
+    pub(crate) fn has_room(&self) -> bool {
+        self.used < u16::MAX
+    }
+
+    /// Opens an exchange and gives it an identifier; `None` when all 65,535 are in use.
+    pub(crate) fn insert(&mut self, flight: Flight) -> Option<NonZeroU16> {
+        let id = match NonZeroU16::new(self.first_free) {
+            Some(id) => {
+                let slot = &mut self.slots[usize::from(id.get()) - 1];
+                if let Slot::Free(next) = *slot {
+                    self.first_free = next;
+                    if next == 0 {
+                        self.last_free = 0;
+                    }
+                }
+                *slot = Slot::Used(flight);
+                id
+            }
+            None => {
+                let id = u16::try_from(self.slots.len() + 1)
+                    .ok()
+                    .and_then(NonZeroU16::new)?;
+                self.slots.push(Slot::Used(flight));
+                id
+            }
+        };
+        self.used += 1;
+        Some(id)
+    }
+
+    pub(crate) fn get_mut(&mut self, id: NonZeroU16) -> Option<&mut Flight> {
+        match self.slots.get_mut(usize::from(id.get()) - 1) {
+            Some(Slot::Used(flight)) => Some(flight),
+            _ => None,
+        }
+    }
+
+    /// Closes an exchange and frees its identifier.
+    pub(crate) fn remove(&mut self, id: NonZeroU16) -> Option<Flight> {
+        let slot = self.slots.get_mut(usize::from(id.get()) - 1)?;
+        if matches!(slot, Slot::Free(_)) {
+            return None;
+        }
+        let Slot::Used(flight) = std::mem::replace(slot, Slot::Free(0)) else {
+            return None;
+        };
+        self.used -= 1;
+        if self.used == 0 && self.slots.len() > 64 {
+            // A burst that has passed gives its memory back; all identifiers are free.
+            *self = Self::default();
+            return Some(flight);
+        }
+        match NonZeroU16::new(self.last_free) {
+            Some(last) => self.slots[usize::from(last.get()) - 1] = Slot::Free(id.get()),
+            None => self.first_free = id.get(),
+        }
+        self.last_free = id.get();
+        Some(flight)
+    }
+
+    /// Every identifier in use, in the order of sending.
+    pub(crate) fn in_order(&self) -> Vec<NonZeroU16> {
+        let mut open: Vec<(u64, NonZeroU16)> = self
+            .slots
+            .iter()
+            .zip(1..=u16::MAX)
+            .filter_map(|(slot, id)| match slot {
+                Slot::Used(flight) => NonZeroU16::new(id).map(|id| (flight.sequence, id)),
+                Slot::Free(_) => None,
+            })
+            .collect();
+        open.sort_unstable();
+        open.into_iter().map(|(_, id)| id).collect()
+    }
+
+    /// Ends every exchange, in the order of sending.
+    pub(crate) fn drain(&mut self) -> Vec<Flight> {
+        let order = self.in_order();
+        order.into_iter().filter_map(|id| self.remove(id)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn flight(sequence: u64) -> Flight {
+        Flight {
+            sequence,
+            step: Step::Acknowledge,
+            retain: false,
+            message: None,
+            identifiers: Identifiers::new(),
+            shared: None,
+        }
+    }
+
+    #[test]
+    fn mqtt_2_2_1_3_an_identifier_is_not_used_twice_and_exhaustion_is_told() {
+        let mut flights = InFlight::default();
+        let mut seen = std::collections::HashSet::new();
+        for n in 0..u64::from(u16::MAX) {
+            assert!(flights.has_room());
+            assert!(seen.insert(flights.insert(flight(n)).unwrap()));
+        }
+        assert!(!flights.has_room());
+        assert_eq!(flights.insert(flight(0)), None);
+        let gap = NonZeroU16::new(300).unwrap();
+        assert_eq!(flights.remove(gap).unwrap().sequence, 299);
+        assert!(flights.remove(gap).is_none());
+        assert_eq!(flights.insert(flight(70_000)), Some(gap));
+        assert_eq!(flights.in_order().last(), Some(&gap));
+        assert_eq!(flights.drain().len(), 65_535);
+        assert_eq!(flights.len(), 0);
+    }
+
+    #[test]
+    fn a_freed_identifier_rests_longest() {
+        let mut flights = InFlight::default();
+        let ids: Vec<_> = (0..3).map(|n| flights.insert(flight(n)).unwrap()).collect();
+        flights.remove(ids[1]);
+        flights.remove(ids[0]);
+        assert_eq!(flights.insert(flight(3)), Some(ids[1]));
+        assert_eq!(flights.insert(flight(4)), Some(ids[0]));
+        assert_eq!(flights.insert(flight(5)).unwrap().get(), 4);
+    }
+}

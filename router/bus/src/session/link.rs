@@ -1,0 +1,154 @@
+//! The connected side of a session: what is encoded for the socket, and how.
+
+use std::collections::VecDeque;
+use std::num::NonZeroU16;
+
+use crate::budget::MemoryBudget;
+use crate::message::Message;
+use crate::qos::QoS;
+
+/// How one message is delivered to one client.
+#[derive(Clone, Copy, Debug)]
+pub struct Outgoing<'a> {
+    /// min(published, granted).
+    pub qos: QoS,
+    /// The retain flag to send.
+    pub retain: bool,
+    /// Whether it was sent before, on a connection that has ended.
+    pub dup: bool,
+    /// The packet identifier, at QoS 1 and 2.
+    pub packet_id: Option<NonZeroU16>,
+    /// The identifiers of all matching subscriptions.
+    pub subscription_identifiers: &'a [u32],
+    /// Seconds until the message expires, time in the gateway deducted (MQTT-3.3.2-6).
+    pub expires_in: Option<u32>,
+}
+
+/// The packet is larger than the client accepts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TooLarge;
+
+/// How a connection writes what the bus has for it. Lives under the session's lock.
+pub trait Encoder: Send {
+    /// Appends the message to `out`; nothing when it is too large for the client.
+    fn publish(
+        &mut self,
+        out: &mut Vec<u8>,
+        message: &Message<'_>,
+        outgoing: &Outgoing<'_>,
+    ) -> Result<(), TooLarge>;
+
+    /// Appends the second step of a QoS 2 delivery (PUBREL).
+    fn release(&mut self, out: &mut Vec<u8>, packet_id: NonZeroU16);
+
+    /// How many QoS 0 messages lie in `unsent`, which begins at the start of a packet and may end
+    /// inside one: for the drop ledger, when a connection ends with bytes left.
+    fn count_unacknowledged(&self, unsent: &[u8]) -> u64;
+}
+
+/// Why the bus ends a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum EndReason {
+    /// Another connection uses the client identifier (MQTT-3.1.4-3).
+    TakenOver,
+    /// The client does not keep up and the policy is to disconnect it.
+    SlowConsumer,
+    /// Nothing was heard for one and a half times the keep alive (MQTT-3.1.2-22).
+    KeepAliveTimeout,
+    /// The gateway shuts down.
+    ServerShuttingDown,
+    /// An operator ended it.
+    Administrative,
+}
+
+/// Bytes are taken from the memory budget in pieces of this size.
+const GRANULE: usize = 16 << 10;
+
+pub(crate) struct Link {
+    pub(super) encoder: Box<dyn Encoder>,
+    /// Encoded and not yet taken by the connection.
+    pub(super) outbox: Vec<u8>,
+    /// How large the last batch was, so that the next buffer is made in one piece.
+    pub(super) outbox_hint: u32,
+    /// The connection knows that there is something to take.
+    pub(super) scheduled: bool,
+    /// Messages that may still be sent before one is acknowledged (MQTT 5.0 section 4.9).
+    pub(super) quota: u16,
+    pub(super) window: u16,
+    pub(super) end: Option<EndReason>,
+    /// Exchanges that are to be sent again, in order; empty except after a resume.
+    pub(super) resend: VecDeque<NonZeroU16>,
+    /// 1.5 times the keep alive, in milliseconds; 0 is for ever.
+    pub(super) patience_millis: u64,
+    /// Sent since the counters were told, by QoS, and their payload.
+    pub(super) sent: [u32; 3],
+    pub(super) sent_payload: u64,
+    charged: usize,
+}
+
+impl Link {
+    pub(super) fn new(encoder: Box<dyn Encoder>, window: u16, patience_millis: u64) -> Self {
+        Self {
+            encoder,
+            outbox: Vec::new(),
+            outbox_hint: 0,
+            scheduled: false,
+            quota: window,
+            window,
+            end: None,
+            resend: VecDeque::new(),
+            patience_millis,
+            sent: [0; 3],
+            sent_payload: 0,
+            charged: 0,
+        }
+    }
+
+    /// Whether `size` more bytes fit the outbox. Small outboxes are not charged: they exist for the
+    /// time of a batch.
+    #[inline]
+    pub(super) fn has_room(&mut self, size: usize, limit: usize, budget: &MemoryBudget) -> bool {
+        let length = self.outbox.len();
+        if length + size <= GRANULE.min(limit) || length == 0 {
+            return true;
+        }
+        length + size <= limit && self.charge_for(length + size, budget)
+    }
+
+    fn charge_for(&mut self, length: usize, budget: &MemoryBudget) -> bool {
+        while self.charged + GRANULE < length {
+            if !budget.reserve(GRANULE) {
+                return false;
+            }
+            self.charged += GRANULE;
+        }
+        true
+    }
+
+    pub(super) fn release_charge(&mut self, budget: &MemoryBudget) {
+        if self.charged > 0 {
+            budget.release(self.charged);
+            self.charged = 0;
+        }
+    }
+
+    /// The buffer to append to, made in one piece when there is none.
+    #[inline]
+    pub(super) fn prepare(&mut self, size: usize) {
+        if self.outbox.capacity() == 0 {
+            self.outbox
+                .reserve((self.outbox_hint as usize).max(size + 64));
+        }
+    }
+
+    /// How long the client may be silent, in milliseconds; 0 is for ever.
+    pub(crate) const fn patience_millis(&self) -> u64 {
+        self.patience_millis
+    }
+
+    /// One exchange is closed, and another message may go (MQTT 5.0 section 4.9).
+    pub(super) fn restore_quota(&mut self) {
+        self.quota = (self.quota + 1).min(self.window);
+    }
+}

@@ -1,0 +1,384 @@
+//! Sessions: what the bus keeps of a client beyond its connection (MQTT 5.0 section 4.1).
+//!
+//! A session is a [`Subscriber`]. Its state stands behind one short mutex: publishers append to its
+//! outbox or queue under it, its own connection takes the outbox and hands in acknowledgements.
+//!
+//! # States
+//!
+//! ```text
+//!            attach (epoch e)                 detach (e), expiry > 0
+//!  (new) ───────────────────────▶ connected ─────────────────────────▶ away
+//!                                   │  ▲  ▲                              │ │
+//!             attach (e' > e), old  │  └──┘                attach (e')   │ │ expiry over,
+//!             connection told 0x8E  │  takeover ◀────────────────────────┘ │ clean start
+//!                                   │ detach (e), expiry 0; clean start    ▼
+//!                                   └───────────────────────────────────▶ ended
+//! ```
+//!
+//! Invariants:
+//!
+//! 1. Every call of a connection carries its epoch. A call with an epoch that is not the session's
+//!    newest changes nothing ([`Fenced`]).
+//! 2. An ended session accepts nothing, is in no registry and holds no message; it may still be
+//!    named by a worker's cache for some seconds.
+//! 3. `scheduled` is set exactly while the connection has been told, or knows, that there is
+//!    something to take; only the change from clear to set wakes it.
+//! 4. Messages of one QoS leave in the order they were delivered; while anything waits in a line of
+//!    the queue, nothing of that line passes it.
+//! 5. What is lost is counted, once, with a reason: by [`State::drop_messages`].
+
+mod inflight;
+mod link;
+mod queue;
+mod state;
+
+use std::num::{NonZeroU16, NonZeroU32};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::task::Waker;
+
+use parking_lot::{Mutex, MutexGuard};
+
+pub use link::{Encoder, EndReason, Outgoing, TooLarge};
+pub(crate) use state::{Leftovers, State};
+
+use crate::budget::MemoryBudget;
+use crate::client_id::ClientId;
+use crate::counters::Counters;
+use crate::drops::{ClientDrops, DropReason};
+use crate::message::{Message, PublisherKey, StoredMessage};
+use crate::settings::Settings;
+use crate::store::Epoch;
+use crate::subscriber::{Delivery, DeliveryContext, Subscriber};
+use crate::subscription::Subscription;
+use crate::time::Timestamp;
+use crate::topic::TopicFilter;
+
+/// What all sessions of a bus share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) settings: Settings,
+    pub(crate) budget: Arc<MemoryBudget>,
+    pub(crate) counters: Counters,
+}
+
+/// The caller's connection is no longer the owner of the session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the connection no longer owns the session")]
+pub struct Fenced;
+
+/// Why a connection cannot take more output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ended(pub EndReason);
+
+/// What the client answered to a QoS 2 PUBLISH.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Received {
+    /// The exchange goes on: PUBREL is to be sent.
+    Release,
+    /// The client refused the message; the exchange is closed.
+    Refused,
+    /// No such exchange (MQTT 5: PUBREL with 0x92).
+    Unknown,
+}
+
+/// A client's session.
+pub struct Session {
+    key: u64,
+    id: ClientId,
+    load: AtomicU32,
+    online: AtomicBool,
+    /// Seconds since the Unix epoch when the client was last heard, for the keep alive.
+    last_heard: AtomicU64,
+    waker: Mutex<Option<Waker>>,
+    state: Mutex<State>,
+    shared: Arc<Shared>,
+}
+
+impl std::fmt::Debug for Session {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Session")
+            .field("id", &self.id)
+            .field("key", &self.key)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Session {
+    pub(crate) fn new(key: u64, id: ClientId, shared: Arc<Shared>) -> Self {
+        Self {
+            key,
+            id,
+            load: AtomicU32::new(0),
+            online: AtomicBool::new(false),
+            last_heard: AtomicU64::new(0),
+            waker: Mutex::new(None),
+            state: Mutex::new(State::default()),
+            shared,
+        }
+    }
+
+    /// Whose session it is.
+    pub const fn id(&self) -> &ClientId {
+        &self.id
+    }
+
+    /// This session as a publisher.
+    pub const fn publisher_key(&self) -> PublisherKey {
+        PublisherKey(self.key)
+    }
+
+    /// Whether a connection is attached.
+    pub fn is_connected(&self) -> bool {
+        self.online.load(Ordering::Relaxed)
+    }
+
+    /// Messages of this client that were not delivered, by reason.
+    pub fn drops(&self) -> ClientDrops {
+        self.state
+            .lock()
+            .drops
+            .as_deref()
+            .cloned()
+            .unwrap_or_default()
+    }
+
+    /// Subscriptions the session has now.
+    pub fn subscriptions(&self) -> Vec<Arc<Subscription>> {
+        self.state.lock().subscriptions.clone()
+    }
+
+    pub(crate) fn lock(&self) -> Locked<'_> {
+        Locked {
+            session: self,
+            state: self.state.lock(),
+        }
+    }
+
+    pub(crate) fn lock_as(&self, epoch: Epoch) -> Result<Locked<'_>, Fenced> {
+        let locked = self.lock();
+        if locked.epoch == epoch && locked.link.is_some() {
+            Ok(locked)
+        } else {
+            Err(Fenced)
+        }
+    }
+
+    pub(crate) fn heard(&self, now: Timestamp) {
+        self.last_heard.store(now.as_millis(), Ordering::Relaxed);
+    }
+
+    pub(crate) fn last_heard(&self) -> Timestamp {
+        Timestamp::from_millis(self.last_heard.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn set_online(&self, online: bool) {
+        self.online.store(online, Ordering::Relaxed);
+    }
+
+    /// Counts QoS 0 messages that a connection took and never wrote.
+    pub fn count_unsent(&self, count: u64) {
+        self.lock()
+            .drop_messages(&self.shared, DropReason::ConnectionClosed, count);
+    }
+
+    /// Replaces the waker of the connection and gives back the one before.
+    pub(crate) fn set_waker(&self, waker: Option<Waker>) -> Option<Waker> {
+        std::mem::replace(&mut *self.waker.lock(), waker)
+    }
+
+    /// Asks the connection to end. Wakes it.
+    pub fn end(&self, reason: EndReason) {
+        let told = self.lock().end_connection(reason);
+        if told {
+            self.flush();
+        }
+    }
+
+    /// Moves what is to be written into `out`, which is at a packet boundary. `true`: there is
+    /// more, ask again when this is written.
+    pub(crate) fn take_output(
+        &self,
+        epoch: Epoch,
+        out: &mut Vec<u8>,
+        now: Timestamp,
+    ) -> Result<bool, Ended> {
+        let Ok(mut state) = self.lock_as(epoch) else {
+            return Err(Ended(EndReason::TakenOver));
+        };
+        state.take_output(&self.shared, out, now)
+    }
+
+    pub(crate) fn acknowledge(
+        &self,
+        epoch: Epoch,
+        packet_id: NonZeroU16,
+        refused: bool,
+        now: Timestamp,
+    ) -> Result<bool, Fenced> {
+        Ok(self
+            .lock_as(epoch)?
+            .acknowledge(&self.shared, packet_id, refused, now))
+    }
+
+    pub(crate) fn received(
+        &self,
+        epoch: Epoch,
+        packet_id: NonZeroU16,
+        refused: bool,
+        now: Timestamp,
+    ) -> Result<Received, Fenced> {
+        Ok(self
+            .lock_as(epoch)?
+            .received(&self.shared, packet_id, refused, now))
+    }
+
+    pub(crate) fn complete(
+        &self,
+        epoch: Epoch,
+        packet_id: NonZeroU16,
+        now: Timestamp,
+    ) -> Result<bool, Fenced> {
+        Ok(self.lock_as(epoch)?.complete(&self.shared, packet_id, now))
+    }
+}
+
+/// A session under its lock. On drop the load that shared groups look at is brought up to date.
+pub(crate) struct Locked<'a> {
+    session: &'a Session,
+    state: MutexGuard<'a, State>,
+}
+
+impl std::ops::Deref for Locked<'_> {
+    type Target = State;
+
+    fn deref(&self) -> &State {
+        &self.state
+    }
+}
+
+impl std::ops::DerefMut for Locked<'_> {
+    fn deref_mut(&mut self) -> &mut State {
+        &mut self.state
+    }
+}
+
+impl Drop for Locked<'_> {
+    fn drop(&mut self) {
+        self.session
+            .load
+            .store(self.state.load(), Ordering::Relaxed);
+    }
+}
+
+/// What the matching subscriptions of one subscriber come to.
+struct Merged {
+    qos: crate::qos::QoS,
+    retain_as_published: bool,
+    identifiers: inflight::Identifiers,
+}
+
+/// Brings the live subscriptions together: the highest QoS, the retain flag as published when one
+/// of them asks for it, every identifier once. `None` when none is live, or all that are want
+/// nothing of this publisher. `standing` are the subscriptions the session has now, by filter.
+fn merge(
+    subscriptions: &[Arc<Subscription>],
+    standing: &[Arc<Subscription>],
+    publisher_is_self: bool,
+) -> Option<Merged> {
+    let mut merged: Option<Merged> = None;
+    for subscription in subscriptions {
+        if subscription.is_live() {
+            add_to(&mut merged, subscription, publisher_is_self);
+        } else if let Some(successor) = find(standing, subscription.filter()) {
+            // The client has subscribed anew since the route was found: no message is lost between
+            // the two (MQTT-3.8.4-4).
+            add_to(&mut merged, successor, publisher_is_self);
+        }
+    }
+    merged
+}
+
+fn find<'a>(standing: &'a [Arc<Subscription>], filter: &TopicFilter) -> Option<&'a Subscription> {
+    let at = standing.binary_search_by(|s| s.filter().cmp(filter)).ok()?;
+    Some(&standing[at])
+}
+
+#[inline]
+fn add_to(merged: &mut Option<Merged>, subscription: &Subscription, publisher_is_self: bool) {
+    let options = subscription.options();
+    if options.no_local && publisher_is_self {
+        return;
+    }
+    let merged = merged.get_or_insert_with(|| Merged {
+        qos: options.qos,
+        retain_as_published: false,
+        identifiers: inflight::Identifiers::new(),
+    });
+    merged.qos = merged.qos.max(options.qos);
+    merged.retain_as_published |= options.retain_as_published;
+    if let Some(identifier) = subscription.identifier().map(NonZeroU32::get)
+        && !merged.identifiers.contains(&identifier)
+    {
+        merged.identifiers.push(identifier);
+    }
+}
+
+impl Subscriber for Session {
+    fn key(&self) -> u64 {
+        self.key
+    }
+
+    fn deliver(
+        &self,
+        message: &Message<'_>,
+        subscriptions: &[Arc<Subscription>],
+        context: &mut DeliveryContext<'_>,
+    ) -> Delivery {
+        let mut state = self.lock();
+        let Some(merged) = merge(
+            subscriptions,
+            &state.subscriptions,
+            message.publisher.0 == self.key,
+        ) else {
+            return Delivery::Skipped;
+        };
+        let offer = state::Offer {
+            message,
+            qos: message.qos.min(merged.qos),
+            retain: message.retain && merged.retain_as_published,
+            identifiers: merged.identifiers,
+            // A shared subscription never comes merged with another.
+            shared: subscriptions
+                .first()
+                .filter(|s| s.filter().share_name().is_some()),
+        };
+        state.offer(&self.shared, offer, context.now)
+    }
+
+    fn flush(&self) {
+        if let Some(waker) = &*self.waker.lock() {
+            waker.wake_by_ref();
+        }
+    }
+
+    fn reference(&self) -> Option<(ClientId, Epoch)> {
+        Some((self.id.clone(), self.lock().epoch))
+    }
+
+    fn load(&self) -> u32 {
+        self.load.load(Ordering::Relaxed)
+    }
+
+    fn is_available(&self) -> bool {
+        // A member whose queue is full would only drop what another could take.
+        self.is_connected() && (self.load() as usize) < self.shared.settings.max_queued_messages
+    }
+}
+
+/// A message that must find another member of its shared group.
+#[derive(Debug)]
+pub(crate) struct Orphan {
+    pub(crate) message: Arc<StoredMessage>,
+    pub(crate) subscription: Arc<Subscription>,
+}

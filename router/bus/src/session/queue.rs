@@ -1,0 +1,285 @@
+//! Messages that wait for one client.
+//!
+//! Two lines, one number sequence: QoS 0, and QoS 1 and 2. The lower number goes first, so that a
+//! client with room receives everything in the order it was routed; when its window is full the
+//! QoS 0 line goes on alone. Retained messages of a new subscription stand in the lines as one entry
+//! per line, a list of what is stored anyway, and count against no limit.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+
+use super::inflight::Identifiers;
+use crate::message::StoredMessage;
+use crate::qos::QoS;
+use crate::subscription::Subscription;
+use crate::time::Timestamp;
+
+/// What one waiting message costs beside its shared copy.
+pub(crate) const ITEM_OVERHEAD: usize = size_of::<Entry>();
+
+/// One message that waits.
+#[derive(Debug)]
+pub(crate) struct Item {
+    pub(crate) message: Arc<StoredMessage>,
+    pub(crate) qos: QoS,
+    pub(crate) retain: bool,
+    pub(crate) identifiers: Identifiers,
+    pub(crate) shared: Option<Arc<Subscription>>,
+}
+
+#[derive(Debug)]
+enum Waiting {
+    One(Item),
+    Retained {
+        messages: std::vec::IntoIter<Arc<StoredMessage>>,
+        qos: QoS,
+        identifiers: Identifiers,
+    },
+}
+
+#[derive(Debug)]
+struct Entry {
+    sequence: u64,
+    waiting: Waiting,
+}
+
+/// Which line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Line {
+    /// QoS 0.
+    Zero,
+    /// QoS 1 and 2.
+    Acknowledged,
+}
+
+impl Line {
+    const fn of(qos: QoS) -> Self {
+        if qos.is_acknowledged() {
+            Self::Acknowledged
+        } else {
+            Self::Zero
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Queue {
+    zero: VecDeque<Entry>,
+    acknowledged: VecDeque<Entry>,
+    /// Messages, retained ones of new subscriptions left out.
+    messages: usize,
+    /// Their bytes.
+    bytes: usize,
+}
+
+impl Queue {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.zero.is_empty() && self.acknowledged.is_empty()
+    }
+
+    pub(crate) fn line_is_empty(&self, line: Line) -> bool {
+        match line {
+            Line::Zero => self.zero.is_empty(),
+            Line::Acknowledged => self.acknowledged.is_empty(),
+        }
+    }
+
+    pub(crate) const fn messages(&self) -> usize {
+        self.messages
+    }
+
+    pub(crate) const fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    fn line(&mut self, line: Line) -> &mut VecDeque<Entry> {
+        match line {
+            Line::Zero => &mut self.zero,
+            Line::Acknowledged => &mut self.acknowledged,
+        }
+    }
+
+    pub(crate) fn push(&mut self, sequence: u64, item: Item) {
+        self.messages += 1;
+        self.bytes += item.message.size();
+        let line = Line::of(item.qos);
+        self.line(line).push_back(Entry {
+            sequence,
+            waiting: Waiting::One(item),
+        });
+    }
+
+    /// Lets the retained messages of a new subscription wait before everything that came after
+    /// `sequence` was taken.
+    ///
+    /// One whose topic has changed while it was looked up is left out when a change up to it has
+    /// come live meanwhile: its value is among those, or follows live, and before them it would be
+    /// newer than what it precedes.
+    pub(crate) fn push_retained(
+        &mut self,
+        sequence: u64,
+        mut messages: Vec<Arc<StoredMessage>>,
+        granted: QoS,
+        identifiers: &Identifiers,
+    ) {
+        let live = self.first_changes_after(sequence);
+        if !live.is_empty() {
+            messages.retain(|message| {
+                live.get(message.topic())
+                    .is_none_or(|first| *first > message.retained_version())
+            });
+        }
+        let (acknowledged, zero): (Vec<_>, Vec<_>) = messages
+            .into_iter()
+            .partition(|m| m.qos().min(granted).is_acknowledged());
+        for (line, messages) in [(Line::Zero, zero), (Line::Acknowledged, acknowledged)] {
+            if messages.is_empty() {
+                continue;
+            }
+            let waiting = Waiting::Retained {
+                messages: messages.into_iter(),
+                qos: granted,
+                identifiers: identifiers.clone(),
+            };
+            let line = self.line(line);
+            let at = line.partition_point(|entry| entry.sequence < sequence);
+            line.insert(at, Entry { sequence, waiting });
+        }
+    }
+
+    /// For every topic that has changed after `sequence` was taken, the first of its changes.
+    fn first_changes_after(&self, sequence: u64) -> HashMap<Box<str>, u64> {
+        let mut first: HashMap<Box<str>, u64> = HashMap::new();
+        for entry in self.zero.iter().chain(&self.acknowledged) {
+            let Waiting::One(item) = &entry.waiting else {
+                continue;
+            };
+            let version = item.message.retained_version();
+            if entry.sequence > sequence && version > 0 {
+                let known = first.entry(item.message.topic().into()).or_insert(version);
+                *known = version.min(*known);
+            }
+        }
+        first
+    }
+
+    /// The line whose turn it is, of those that may go.
+    pub(crate) fn turn(&self, window_open: bool) -> Option<Line> {
+        let zero = self.zero.front().map(|e| (e.sequence, Line::Zero));
+        let acknowledged = self
+            .acknowledged
+            .front()
+            .map(|e| (e.sequence, Line::Acknowledged));
+        let acknowledged = acknowledged.filter(|_| window_open);
+        match (zero, acknowledged) {
+            (Some(z), Some(a)) => Some(if a.0 <= z.0 { a.1 } else { z.1 }),
+            (one, other) => one.or(other).map(|(_, line)| line),
+        }
+    }
+
+    /// Takes the first message of `line`. `true`: it counted against the limits.
+    pub(crate) fn pop(&mut self, line: Line) -> Option<(Item, bool)> {
+        loop {
+            let queue = self.line(line);
+            match &mut queue.front_mut()?.waiting {
+                Waiting::Retained {
+                    messages,
+                    qos,
+                    identifiers,
+                } => {
+                    if let Some(message) = messages.next() {
+                        let qos = message.qos().min(*qos);
+                        let identifiers = identifiers.clone();
+                        // MQTT-3.3.1-8: sent as the result of a new subscription.
+                        let item = Item {
+                            message,
+                            qos,
+                            retain: true,
+                            identifiers,
+                            shared: None,
+                        };
+                        return Some((item, false));
+                    }
+                    queue.pop_front();
+                }
+                Waiting::One(_) => {
+                    let Some(Entry {
+                        waiting: Waiting::One(item),
+                        ..
+                    }) = queue.pop_front()
+                    else {
+                        return None;
+                    };
+                    self.messages -= 1;
+                    self.bytes -= item.message.size();
+                    return Some((item, true));
+                }
+            }
+        }
+    }
+
+    /// Takes out the oldest message of all, for a newer one. Retained ones of a new subscription
+    /// stay.
+    pub(crate) fn evict(&mut self) -> Option<Item> {
+        let oldest = |line: &VecDeque<Entry>| {
+            line.iter()
+                .position(|e| matches!(e.waiting, Waiting::One(_)))
+                .map(|at| (line[at].sequence, at))
+        };
+        let zero = oldest(&self.zero).map(|(sequence, at)| (sequence, Line::Zero, at));
+        let acknowledged =
+            oldest(&self.acknowledged).map(|(sequence, at)| (sequence, Line::Acknowledged, at));
+        let (_, line, at) = match (zero, acknowledged) {
+            (Some(z), Some(a)) => {
+                if a.0 < z.0 {
+                    a
+                } else {
+                    z
+                }
+            }
+            (one, other) => one.or(other)?,
+        };
+        let Some(Entry {
+            waiting: Waiting::One(item),
+            ..
+        }) = self.line(line).remove(at)
+        else {
+            return None;
+        };
+        self.messages -= 1;
+        self.bytes -= item.message.size();
+        Some(item)
+    }
+
+    /// Removes what has expired and tells how many messages that were.
+    pub(crate) fn purge(&mut self, now: Timestamp) -> u64 {
+        let mut purged = 0;
+        let (mut messages, mut bytes) = (self.messages, self.bytes);
+        for line in [&mut self.zero, &mut self.acknowledged] {
+            line.retain(|entry| match &entry.waiting {
+                Waiting::One(item) if item.message.is_expired(now) => {
+                    purged += 1;
+                    messages -= 1;
+                    bytes -= item.message.size();
+                    false
+                }
+                _ => true,
+            });
+        }
+        (self.messages, self.bytes) = (messages, bytes);
+        purged
+    }
+
+    /// Everything that waits and counted, in order; for a session that ends.
+    pub(crate) fn into_items(self) -> Vec<Item> {
+        let mut entries: Vec<Entry> = self.zero.into_iter().chain(self.acknowledged).collect();
+        entries.sort_by_key(|entry| entry.sequence);
+        let one = |entry: Entry| match entry.waiting {
+            Waiting::One(item) => Some(item),
+            Waiting::Retained { .. } => None,
+        };
+        entries.into_iter().filter_map(one).collect()
+    }
+}

@@ -1,0 +1,87 @@
+//! What one client asked to receive, and how.
+
+use std::num::NonZeroU32;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+
+use crate::qos::QoS;
+use crate::topic::TopicFilter;
+
+/// When retained messages are sent on SUBSCRIBE (MQTT 5.0 section 3.8.3.1).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum RetainHandling {
+    /// On every SUBSCRIBE.
+    #[default]
+    Send,
+    /// Only when the subscription did not exist.
+    SendIfNew,
+    /// Never.
+    DoNotSend,
+}
+
+/// Subscription options (MQTT 5.0 section 3.8.3.1).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct SubscriptionOptions {
+    /// The highest guarantee messages are delivered with.
+    pub qos: QoS,
+    /// Messages of the subscriber itself are not delivered.
+    pub no_local: bool,
+    /// The retain flag is delivered as it was published.
+    pub retain_as_published: bool,
+    /// When retained messages are sent.
+    pub retain_handling: RetainHandling,
+}
+
+/// One subscription in the index. Replaced, never changed, when the client subscribes anew.
+#[derive(Debug)]
+pub struct Subscription {
+    filter: TopicFilter,
+    options: SubscriptionOptions,
+    identifier: Option<NonZeroU32>,
+    /// Cleared under the subscriber's lock, where delivery looks at it again: routes found a
+    /// moment ago may still name a subscription that has ended.
+    live: AtomicBool,
+    /// Where the index holds it, so that it is removed without a search. Owned by the index and
+    /// touched only under the lock of its shard.
+    pub(crate) slot: AtomicU32,
+}
+
+impl Subscription {
+    /// A live subscription.
+    pub const fn new(
+        filter: TopicFilter,
+        options: SubscriptionOptions,
+        identifier: Option<NonZeroU32>,
+    ) -> Self {
+        Self {
+            filter,
+            options,
+            identifier,
+            live: AtomicBool::new(true),
+            slot: AtomicU32::new(u32::MAX),
+        }
+    }
+
+    /// What it matches.
+    pub const fn filter(&self) -> &TopicFilter {
+        &self.filter
+    }
+
+    /// How it wants its messages.
+    pub const fn options(&self) -> SubscriptionOptions {
+        self.options
+    }
+
+    /// The identifier the client gave it (MQTT 5.0 section 3.8.2.1.2).
+    pub const fn identifier(&self) -> Option<NonZeroU32> {
+        self.identifier
+    }
+
+    /// Whether it still stands.
+    pub fn is_live(&self) -> bool {
+        self.live.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn end(&self) {
+        self.live.store(false, Ordering::Relaxed);
+    }
+}

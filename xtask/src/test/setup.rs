@@ -1,0 +1,74 @@
+//! Makes what a suite needs, once: packages of the system, and directories of pinned packages.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+use anyhow::{Context, Result, bail};
+
+use super::place::program;
+use super::stream;
+
+/// Sees to it that `name` can be run; Debian's `package` has it.
+pub(super) fn require(name: &str, package: &str) -> Result<PathBuf> {
+    if let Some(found) = program(name) {
+        return Ok(found);
+    }
+    install(package).with_context(|| format!("{name} is missing"))?;
+    program(name).with_context(|| format!("{package} is installed but has no {name}"))
+}
+
+/// Installs a Debian package if we may.
+pub(super) fn install(package: &str) -> Result<()> {
+    println!("installing {package}");
+    update()?;
+    let arguments = ["install", "--yes", "--no-install-recommends", package];
+    stream::check(apt_get()?.args(arguments))
+        .with_context(|| format!("Debian's {package} cannot be installed"))
+}
+
+/// A fresh machine has no lists of packages.
+fn update() -> Result<()> {
+    static UPDATED: OnceLock<bool> = OnceLock::new();
+    let mut apt_get = apt_get()?;
+    let updated = *UPDATED.get_or_init(|| stream::check(apt_get.arg("update")).is_ok());
+    if updated {
+        Ok(())
+    } else {
+        bail!("apt-get update failed")
+    }
+}
+
+/// `apt-get` as root, which we are or may become without a password.
+fn apt_get() -> Result<Command> {
+    program("apt-get").context("there is no apt-get here")?;
+    let says = |command: &mut Command| command.output().ok().filter(|out| out.status.success());
+    let root = says(Command::new("id").arg("-u")).is_some_and(|out| out.stdout == b"0\n");
+    let mut command = if root {
+        Command::new("apt-get")
+    } else if says(Command::new("sudo").args(["-n", "true"])).is_some() {
+        let mut sudo = Command::new("sudo");
+        sudo.args(["-n", "DEBIAN_FRONTEND=noninteractive", "apt-get"]);
+        sudo
+    } else {
+        bail!("packages can be installed by root only");
+    };
+    command.env("DEBIAN_FRONTEND", "noninteractive");
+    Ok(command)
+}
+
+/// Runs `make` unless `directory` was made from the same `pins` before.
+pub(super) fn once(directory: &Path, pins: &str, make: impl FnOnce() -> Result<()>) -> Result<()> {
+    let stamp = directory.join("stamp");
+    if fs::read_to_string(&stamp).is_ok_and(|made| made == pins) {
+        return Ok(());
+    }
+    if directory.exists() {
+        fs::remove_dir_all(directory)?;
+    }
+    fs::create_dir_all(directory)?;
+    make()?;
+    fs::write(&stamp, pins)?;
+    Ok(())
+}
