@@ -452,6 +452,38 @@ fn mqtt5_3_1_2_28_no_response_information_unless_it_was_asked_for() {
 }
 
 #[test]
+fn mqtt5_3_2_2_3_15_response_information_is_told_to_those_who_ask() {
+    let configured = Gateway::configured("[sessions]\nresponse_information = \"replies/here\"");
+    let Some(gateway) = configured else { return };
+    // What follows the configured beginning is the gateway's to choose.
+    let information = |property: &Property| matches!(property, Property::ResponseInformation(text) if text.starts_with("replies/here"));
+    for (asked, told) in [(None, false), (Some(0), false), (Some(1), true)] {
+        let connect = Connect::v5(&unique("info"));
+        let connect = match asked {
+            Some(value) => connect.with(Property::RequestResponseInformation(value)),
+            None => connect,
+        };
+        let client = connect.open(gateway.mqtt());
+        let found = client.connack().properties.iter().any(information);
+        assert_eq!(found, told, "asked: {asked:?}");
+    }
+}
+
+#[test]
+fn mqtt5_3_2_2_19_a_reason_is_left_out_where_it_would_not_fit() {
+    let gateway = Gateway::start();
+    // Five bytes are a CONNACK with no property at all.
+    let connect = Connect::v5(&unique("tight"))
+        .with(Property::MaximumPacketSize(5))
+        .with(Property::AuthenticationMethod("none".into()));
+    let refused = connect.refused(gateway.mqtt());
+    assert_eq!(
+        (refused.code, refused.properties),
+        (code::AUTH_METHOD, vec![])
+    );
+}
+
+#[test]
 fn mqtt5_3_1_2_29_without_problem_information_no_reason_is_explained() {
     let limit = "[limits]\nmax_subscriptions_per_client = 1";
     let Some(gateway) = Gateway::configured(limit) else {

@@ -1,9 +1,10 @@
 //! Limits: each refusal with the reason code of MQTT 5.0 section 2.4 or the return code of MQTT 3.1.1.
 
+use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use tidegate_tests::wire::{
-    Client, Connect, Event, PATIENCE, Packet, Property, Publish, Version, code,
+    Ack, Client, Connect, Event, PATIENCE, Packet, Property, Publish, Version, code,
 };
 use tidegate_tests::{Gateway, unique};
 
@@ -221,6 +222,43 @@ fn no_more_messages_are_in_flight_than_configured() {
             (3..10).map(|number| number.to_string()).collect::<Vec<_>>()
         );
     }
+}
+
+#[test]
+fn mqtt_2_2_1_when_all_packet_identifiers_are_in_flight_messages_wait() {
+    let limits = "[limits]\nmax_inflight = 65535\nmax_queued_messages = 100000";
+    let Some(gateway) = Gateway::configured(limits) else {
+        return;
+    };
+    let topic = unique("exhausted");
+    let mut receiver = client(&gateway);
+    receiver.subscribe(&topic, 1);
+    let mut sender = client(&gateway);
+    let mut ids = HashSet::new();
+    // A hundred at a time, each read before the next, so that no buffer on the way is full.
+    for round in 0..656 {
+        let mut bytes = Vec::new();
+        for id in 1..=100 {
+            bytes.extend(Publish::new(&topic, "x").qos(1).id(id).encode(Version::V5));
+        }
+        sender.send(&bytes);
+        (1..=100).for_each(|id| assert_eq!(sender.await_puback(id).code, 0));
+        let expected = if round < 655 { 100 } else { 35 };
+        for _ in 0..expected {
+            assert!(
+                ids.insert(receiver.expect_publish().id),
+                "an identifier came twice"
+            );
+        }
+    }
+    assert_eq!(ids.len(), 65_535);
+    receiver.expect_nothing();
+    // Whichever identifier becomes free is the one that is used.
+    for id in [1, 40_000, 65_535] {
+        receiver.send_puback(&Ack::new(id));
+        assert_eq!(receiver.expect_publish().id, id);
+    }
+    assert_eq!(gateway.dropped(), 0);
 }
 
 #[test]

@@ -98,7 +98,7 @@ fn mqtt5_4_13_every_vector_to_be_rejected_ends_the_connection_with_an_error() {
 #[test]
 fn mqtt5_4_13_a_live_client_is_told_why() {
     let gateway = Gateway::start();
-    let cases: [(&str, &[u8], &[u8]); 9] = [
+    let cases: [(&str, &[u8], &[u8]); 11] = [
         ("QoS 3", &[0x36, 6, 0, 1, b't', 0, 1, 0], &[code::MALFORMED]),
         (
             "a wildcard in a topic",
@@ -128,6 +128,16 @@ fn mqtt5_4_13_a_live_client_is_told_why() {
         (
             "SUBSCRIBE without filters",
             &[0x82, 3, 0, 1, 0],
+            &[code::PROTOCOL_ERROR, code::MALFORMED],
+        ),
+        (
+            "retain handling 3",
+            &[0x82, 7, 0, 1, 0, 0, 1, b't', 0x30],
+            &[code::PROTOCOL_ERROR, code::MALFORMED],
+        ),
+        (
+            "a subscription identifier from a client (3.3.4-6)",
+            &[0x30, 6, 0, 1, b't', 2, 0x0B, 1],
             &[code::PROTOCOL_ERROR, code::MALFORMED],
         ),
         (
@@ -277,10 +287,16 @@ fn a_thousand_malformed_connections_leave_the_others_traffic_complete() {
                 })
             })
             .collect();
-        attackers
+        let outcomes: Vec<_> = attackers
             .into_iter()
-            .for_each(|thread| thread.join().unwrap());
+            .map(thread::ScopedJoinHandle::join)
+            .collect();
+        // First of all, so that a failure does not leave the traffic running for ever.
         done.store(true, Ordering::Relaxed);
+        assert!(
+            outcomes.iter().all(Result::is_ok),
+            "an attacker could not connect"
+        );
         for thread in traffic {
             assert!(thread.join().unwrap() >= 300);
         }

@@ -4,7 +4,8 @@ use std::thread;
 use std::time::Duration;
 
 use tidegate_tests::wire::{
-    Ack, Client, Connect, Packet, Property, Publish, Version, code, options,
+    Ack, Client, Connect, Event, PATIENCE, Packet, Property, Publish, Version, code, disconnect,
+    options,
 };
 use tidegate_tests::{Gateway, unique};
 
@@ -106,13 +107,10 @@ fn mqtt_4_4_0_1_a_pubrel_that_is_owed_is_sent_on_resume() {
         // The first is past PUBREC: its PUBREL, never its PUBLISH. The second begins anew.
         let mut receiver = connect.open(gateway.mqtt());
         let (mut released, mut repeated) = (None, None);
-        for packet in [
-            receiver.next(tidegate_tests::wire::PATIENCE),
-            receiver.next(tidegate_tests::wire::PATIENCE),
-        ] {
+        for packet in [receiver.next(PATIENCE), receiver.next(PATIENCE)] {
             match packet {
-                tidegate_tests::wire::Event::Packet(Packet::PubRel(ack)) => released = Some(ack.id),
-                tidegate_tests::wire::Event::Packet(Packet::Publish(message)) => {
+                Event::Packet(Packet::PubRel(ack)) => released = Some(ack.id),
+                Event::Packet(Packet::Publish(message)) => {
                     repeated = Some(message);
                 }
                 other => panic!("{version:?}: {other:?}"),
@@ -257,10 +255,7 @@ fn mqtt5_3_14_2_2_2_the_expiry_may_be_changed_in_disconnect() {
 fn mqtt5_3_14_2_2_2_no_expiry_in_disconnect_where_connect_had_none() {
     let gateway = Gateway::start();
     let mut client = client(&gateway);
-    client.send(&tidegate_tests::wire::disconnect(
-        0,
-        &[Property::SessionExpiry(60)],
-    ));
+    client.send(&disconnect(0, &[Property::SessionExpiry(60)]));
     assert_eq!(client.expect_disconnect().code, code::PROTOCOL_ERROR);
 }
 

@@ -1,6 +1,9 @@
 //! SUBSCRIBE and UNSUBSCRIBE, topics and filters: MQTT 5.0 sections 3.8 to 3.11, 3.3.4 and 4.7.
 
-use tidegate_tests::wire::{Client, Connect, Packet, Property, Publish, Version, code, options};
+use tidegate_tests::wire::{
+    Client, Connect, Event, PATIENCE, Packet, Property, Publish, Version, code, disconnect, frame,
+    options,
+};
 use tidegate_tests::{Gateway, unique};
 
 #[track_caller]
@@ -201,7 +204,7 @@ fn mqtt5_3_8_3_4_no_local_on_a_shared_subscription_is_a_protocol_error() {
     body.extend_from_slice(&[0, filter.len() as u8]);
     body.extend_from_slice(filter);
     body.push(1 | options::NO_LOCAL);
-    client.send(&tidegate_tests::wire::frame(0x82, &body));
+    client.send(&frame(0x82, &body));
     assert_eq!(client.expect_disconnect().code, code::PROTOCOL_ERROR);
 }
 
@@ -272,7 +275,7 @@ fn mqtt_4_7_3_filters_that_are_not_valid_are_refused() {
             body.extend_from_slice(&[0, filter.len() as u8]);
             body.extend_from_slice(filter.as_bytes());
             body.push(0);
-            client.send(&tidegate_tests::wire::frame(0x82, &body));
+            client.send(&frame(0x82, &body));
             refused(&mut client, filter, version);
         }
     }
@@ -281,17 +284,17 @@ fn mqtt_4_7_3_filters_that_are_not_valid_are_refused() {
 /// A SUBSCRIBE may be refused by its code or end the connection with an error; never granted.
 #[track_caller]
 fn refused(client: &mut Client, filter: &str, version: Version) {
-    match client.next(tidegate_tests::wire::PATIENCE) {
-        tidegate_tests::wire::Event::Packet(Packet::SubAck(answer)) => {
+    match client.next(PATIENCE) {
+        Event::Packet(Packet::SubAck(answer)) => {
             assert!(
                 answer.codes.iter().all(|code| *code >= 0x80),
                 "{filter:?} {version:?}"
             );
         }
-        tidegate_tests::wire::Event::Packet(Packet::Disconnect(reason)) => {
+        Event::Packet(Packet::Disconnect(reason)) => {
             assert!(reason.code >= 0x80, "{filter:?}: {reason:?}");
         }
-        tidegate_tests::wire::Event::Closed => {}
+        Event::Closed => {}
         other => panic!("{filter:?} {version:?}: {other:?}"),
     }
 }
@@ -311,7 +314,7 @@ fn mqtt5_4_8_2_shared_filters_that_are_not_valid_are_refused() {
         let mut body = vec![0, 9, 0, 0, filter.len() as u8];
         body.extend_from_slice(filter.as_bytes());
         body.push(0);
-        client.send(&tidegate_tests::wire::frame(0x82, &body));
+        client.send(&frame(0x82, &body));
         refused(&mut client, filter, Version::V5);
     }
 }
@@ -347,6 +350,37 @@ fn mqtt_3_3_5_many_subscribers_each_get_one_copy() {
     }
     for receiver in &mut receivers {
         assert_eq!(receiver.receive_texts(2), ["one", "two"]);
+        receiver.expect_nothing();
+    }
+}
+
+#[test]
+fn mqtt_4_6_a_fan_out_in_slices_keeps_its_order() {
+    let Some(gateway) = Gateway::configured("[limits]\nfanout_slice = 7") else {
+        return;
+    };
+    let topic = unique("slices");
+    let mut receivers: Vec<Client> = (0..60)
+        .map(|_| {
+            let mut receiver = client(&gateway);
+            receiver.subscribe(&topic, 1);
+            receiver
+        })
+        .collect();
+    let mut sender = client(&gateway);
+    let mut bytes = Vec::new();
+    for id in 1..=100 {
+        let message = Publish::new(&topic, id.to_string())
+            .qos(id as u8 % 2)
+            .id(id);
+        bytes.extend(message.encode(Version::V5));
+    }
+    // And a last word on the same connection: it may not overtake.
+    bytes.extend(disconnect(0, &[]));
+    sender.send(&bytes);
+    let expected: Vec<String> = (1..=100).map(|id| id.to_string()).collect();
+    for receiver in &mut receivers {
+        assert_eq!(receiver.receive_texts(100), expected);
         receiver.expect_nothing();
     }
 }

@@ -400,7 +400,14 @@ where
             while self.output.written < self.output.current.len() {
                 let unsent = &self.output.current[self.output.written..];
                 match Pin::new(&mut self.stream).poll_write(cx, unsent) {
-                    Poll::Pending => return Ok(if moved { Round::Moved } else { Round::Idle }),
+                    Poll::Pending => {
+                        // A client that does not read is ended like any other.
+                        return match self.protocol.attachment.ended() {
+                            Some(Ended(reason)) => Err(Ending::Bus(reason)),
+                            None if moved => Ok(Round::Moved),
+                            None => Ok(Round::Idle),
+                        };
+                    }
                     Poll::Ready(Err(_) | Ok(0)) => return Err(Ending::Lost),
                     Poll::Ready(Ok(written)) => {
                         self.output.written += written;

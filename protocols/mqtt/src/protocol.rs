@@ -455,7 +455,6 @@ impl Protocol {
             let reason = match TopicFilter::new(filter) {
                 Err(_) => ReasonCode::TopicFilterInvalid,
                 Ok(filter) => {
-                    let options = bus_options(options);
                     match self
                         .attachment
                         .subscribe(worker.now(), filter, options, identifier)
@@ -566,18 +565,5 @@ const fn reason_of(end: EndReason) -> ReasonCode {
         EndReason::ServerShuttingDown => ReasonCode::ServerShuttingDown,
         EndReason::Administrative => ReasonCode::AdministrativeAction,
         _ => ReasonCode::UnspecifiedError,
-    }
-}
-
-const fn bus_options(o: crate::codec::SubscriptionOptions) -> tidegate_bus::SubscriptionOptions {
-    tidegate_bus::SubscriptionOptions {
-        qos: o.qos,
-        no_local: o.no_local,
-        retain_as_published: o.retain_as_published,
-        retain_handling: match o.retain_handling {
-            crate::codec::RetainHandling::Send => tidegate_bus::RetainHandling::Send,
-            crate::codec::RetainHandling::SendIfNew => tidegate_bus::RetainHandling::SendIfNew,
-            crate::codec::RetainHandling::DoNotSend => tidegate_bus::RetainHandling::DoNotSend,
-        },
     }
 }

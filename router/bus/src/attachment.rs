@@ -473,6 +473,15 @@ impl Attachment {
         self.session.take_output(self.epoch, out, now)
     }
 
+    /// Why the connection is to end, when it is: for a connection that cannot take output now,
+    /// because what it took before is not written yet.
+    pub fn ended(&self) -> Option<Ended> {
+        match self.session.lock_as(self.epoch) {
+            Ok(state) => state.link.as_ref().and_then(|link| link.end()).map(Ended),
+            Err(Fenced) => Some(Ended(crate::session::EndReason::TakenOver)),
+        }
+    }
+
     /// Ends the connection. `expiry` replaces the session's (MQTT 5.0 section 3.14.2.2.2).
     pub fn detach(self, worker: &mut Worker, departure: Departure, expiry: Option<u32>) {
         let bus = &self.bus;

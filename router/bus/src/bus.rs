@@ -604,7 +604,13 @@ impl<'a> Post<'a> {
                 kept
             }
             Delivery::Queued { kept } => kept,
-            Delivery::Dropped(_) | Delivery::Skipped => false,
+            Delivery::Dropped { wake, .. } => {
+                if wake {
+                    self.touched.push(Arc::clone(subscriber));
+                }
+                false
+            }
+            Delivery::Skipped => false,
         };
         if kept
             && self.durable

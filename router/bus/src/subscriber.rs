@@ -26,8 +26,13 @@ pub enum Delivery {
         /// Whether the receiver would need the message again after a restart.
         kept: bool,
     },
-    /// Lost, and counted by the receiver under this reason.
-    Dropped(DropReason),
+    /// Lost, and counted by the receiver.
+    Dropped {
+        /// Why.
+        reason: DropReason,
+        /// Whether to flush, because the receiver's connection is to end for it.
+        wake: bool,
+    },
     /// Not meant for this receiver: no-local, or a subscription that has ended.
     Skipped,
 }

@@ -11,11 +11,11 @@ use crate::topic::TopicFilter;
 pub enum RetainHandling {
     /// On every SUBSCRIBE.
     #[default]
-    Send,
+    Send = 0,
     /// Only when the subscription did not exist.
-    SendIfNew,
+    SendIfNew = 1,
     /// Never.
-    DoNotSend,
+    DoNotSend = 2,
 }
 
 /// Subscription options (MQTT 5.0 section 3.8.3.1).
@@ -29,6 +29,18 @@ pub struct SubscriptionOptions {
     pub retain_as_published: bool,
     /// When retained messages are sent.
     pub retain_handling: RetainHandling,
+}
+
+impl SubscriptionOptions {
+    /// This QoS, and otherwise what MQTT 3.1.1 has.
+    pub const fn with_qos(qos: QoS) -> Self {
+        Self {
+            qos,
+            no_local: false,
+            retain_as_published: false,
+            retain_handling: RetainHandling::Send,
+        }
+    }
 }
 
 /// One subscription in the index. Replaced, never changed, when the client subscribes anew.

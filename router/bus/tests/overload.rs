@@ -81,6 +81,7 @@ fn disconnect_ends_the_connection_once_and_counts_what_it_loses() {
     for n in 0..1_000 {
         bus.publish_as("t", &n.to_string(), QoS::AtLeastOnce, |_| {});
     }
+    assert_eq!(client.wakes(), 2, "for its first message, and for its end");
     // What was encoded before the end is still handed over.
     let mut out = Vec::new();
     let now = bus.bus.now();

@@ -72,8 +72,7 @@ pub use publish_header::PublishHeader;
 pub use publish_properties::PublishProperties;
 pub use reason::{ConnectReturnCode, ReasonCode};
 pub use suback::{ReasonCodes, ReasonCodesIter, SubAck, UnsubAck};
-pub use subscribe::{
-    RetainHandling, Subscribe, SubscribeFilters, SubscribeFiltersIter, SubscriptionOptions,
-};
+pub use subscribe::{Subscribe, SubscribeFilters, SubscribeFiltersIter};
+pub use tidegate_bus::{RetainHandling, SubscriptionOptions};
 pub use unsubscribe::{Unsubscribe, UnsubscribeFilters, UnsubscribeFiltersIter};
 pub use version::Version;

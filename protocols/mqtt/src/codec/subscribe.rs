@@ -4,90 +4,47 @@ use std::fmt;
 use std::iter::FusedIterator;
 use std::num::NonZeroU16;
 
-use tidegate_bus::QoS;
+use tidegate_bus::{QoS, RetainHandling, SubscriptionOptions};
 
 use super::filters::{is_shared, read_filter};
 use super::reader::Reader;
 use super::writer::{put_packet, put_property_block, put_string, put_u16};
 use super::{DecodeError, Frame, PacketType, Properties, PropertyScope, Version};
 
-/// When retained messages are sent for a subscription (section 3.8.3.1).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-#[repr(u8)]
-pub enum RetainHandling {
-    /// At every SUBSCRIBE.
-    #[default]
-    Send = 0,
-    /// Only when the subscription is new.
-    SendIfNew = 1,
-    /// Never.
-    DoNotSend = 2,
+fn options_from_byte(version: Version, byte: u8) -> Result<SubscriptionOptions, DecodeError> {
+    // Before MQTT 5.0 everything above the QoS is reserved (3.1.1: MQTT-3-8.3-4).
+    let reserved = if version.is_v5() {
+        0b1100_0000
+    } else {
+        0b1111_1100
+    };
+    if byte & reserved != 0 {
+        return Err(DecodeError::SubscriptionOptionsReserved);
+    }
+    Ok(SubscriptionOptions {
+        qos: QoS::from_u8(byte & 0b11).ok_or(DecodeError::SubscriptionQos3)?,
+        no_local: byte & 0b100 != 0,
+        retain_as_published: byte & 0b1000 != 0,
+        retain_handling: retain_handling(byte >> 4 & 0b11).ok_or(DecodeError::RetainHandling3)?,
+    })
 }
 
-impl RetainHandling {
-    /// The handling of a number; 3 is reserved.
-    pub const fn from_u8(value: u8) -> Option<Self> {
-        match value {
-            0 => Some(Self::Send),
-            1 => Some(Self::SendIfNew),
-            2 => Some(Self::DoNotSend),
-            _ => None,
-        }
+fn options_to_byte(options: SubscriptionOptions, version: Version) -> u8 {
+    let qos = options.qos as u8;
+    if !version.is_v5() {
+        return qos;
     }
+    qos | u8::from(options.no_local) << 2
+        | u8::from(options.retain_as_published) << 3
+        | (options.retain_handling as u8) << 4
 }
-
-/// How a subscription wants its messages (section 3.8.3.1). Before MQTT 5.0 there is only the QoS;
-/// the rest is as the default says.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct SubscriptionOptions {
-    /// The highest QoS of messages sent.
-    pub qos: QoS,
-    /// Whether the client's own messages stay away.
-    pub no_local: bool,
-    /// Whether the retain flag is forwarded as it was published.
-    pub retain_as_published: bool,
-    /// When retained messages are sent.
-    pub retain_handling: RetainHandling,
-}
-
-impl SubscriptionOptions {
-    /// Options with a QoS and nothing else.
-    pub const fn with_qos(qos: QoS) -> Self {
-        Self {
-            qos,
-            no_local: false,
-            retain_as_published: false,
-            retain_handling: RetainHandling::Send,
-        }
-    }
-
-    fn from_byte(version: Version, byte: u8) -> Result<Self, DecodeError> {
-        // Before MQTT 5.0 everything above the QoS is reserved (3.1.1: MQTT-3-8.3-4).
-        let reserved = if version.is_v5() {
-            0b1100_0000
-        } else {
-            0b1111_1100
-        };
-        if byte & reserved != 0 {
-            return Err(DecodeError::SubscriptionOptionsReserved);
-        }
-        Ok(Self {
-            qos: QoS::from_u8(byte & 0b11).ok_or(DecodeError::SubscriptionQos3)?,
-            no_local: byte & 0b100 != 0,
-            retain_as_published: byte & 0b1000 != 0,
-            retain_handling: RetainHandling::from_u8(byte >> 4 & 0b11)
-                .ok_or(DecodeError::RetainHandling3)?,
-        })
-    }
-
-    fn to_byte(self, version: Version) -> u8 {
-        let qos = self.qos as u8;
-        if !version.is_v5() {
-            return qos;
-        }
-        qos | u8::from(self.no_local) << 2
-            | u8::from(self.retain_as_published) << 3
-            | (self.retain_handling as u8) << 4
+/// The handling of a number; 3 is reserved.
+const fn retain_handling(value: u8) -> Option<RetainHandling> {
+    match value {
+        0 => Some(RetainHandling::Send),
+        1 => Some(RetainHandling::SendIfNew),
+        2 => Some(RetainHandling::DoNotSend),
+        _ => None,
     }
 }
 
@@ -119,7 +76,7 @@ impl<'a> Subscribe<'a> {
         }
         while !reader.is_empty() {
             let filter = read_filter(&mut reader)?;
-            let options = SubscriptionOptions::from_byte(version, reader.u8()?)?;
+            let options = options_from_byte(version, reader.u8()?)?;
             if options.no_local && is_shared(filter) {
                 return Err(DecodeError::NoLocalOnShared);
             }
@@ -140,7 +97,7 @@ impl<'a> Subscribe<'a> {
             }
             for (filter, options) in self.filters {
                 put_string(filter, out);
-                out.push(options.to_byte(version));
+                out.push(options_to_byte(options, version));
             }
         });
     }
@@ -213,7 +170,7 @@ impl<'a> Iterator for SubscribeFiltersIter<'a> {
             // an older version means the same in MQTT 5.0.
             IterRepr::Wire(reader) => {
                 let filter = reader.string().ok()?;
-                let options = SubscriptionOptions::from_byte(Version::V5, reader.u8().ok()?);
+                let options = options_from_byte(Version::V5, reader.u8().ok()?);
                 Some((filter, options.ok()?))
             }
             IterRepr::List(list) => list.next().copied(),

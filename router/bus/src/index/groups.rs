@@ -121,7 +121,8 @@ impl Group {
 
     fn least_inflight(&self) -> usize {
         let count = self.members.len();
-        let start = self.state.next_turn();
+        // From the one after the last chosen, so that equal ones take turns however many there are.
+        let start = self.state.turn.load(Ordering::Relaxed) as usize;
         let mut best = (start % count, u32::MAX);
         for step in 0..count.min(LEAST_INFLIGHT_SAMPLE) {
             let at = start.wrapping_add(step) % count;
@@ -137,6 +138,7 @@ impl Group {
                 }
             }
         }
+        self.state.turn.store(best.0 as u64 + 1, Ordering::Relaxed);
         best.0
     }
 

@@ -142,6 +142,11 @@ impl Link {
         }
     }
 
+    /// Why the connection is to end, when it is.
+    pub(crate) const fn end(&self) -> Option<EndReason> {
+        self.end
+    }
+
     /// How long the client may be silent, in milliseconds; 0 is for ever.
     pub(crate) const fn patience_millis(&self) -> u64 {
         self.patience_millis

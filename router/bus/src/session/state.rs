@@ -114,7 +114,10 @@ impl State {
                     link.scheduled = false;
                 }
                 self.drop_messages(shared, reason, 1);
-                Delivery::Dropped(reason)
+                Delivery::Dropped {
+                    reason,
+                    wake: false,
+                }
             }
         }
     }
@@ -235,19 +238,29 @@ impl State {
         if self.expiry == 0 {
             // The session ends with its connection: nobody will ask for the message.
             self.drop_messages(shared, DropReason::SessionEnded, 1);
-            return Delivery::Dropped(DropReason::SessionEnded);
+            return Delivery::Dropped {
+                reason: DropReason::SessionEnded,
+                wake: false,
+            };
         }
         if !offer.qos.is_acknowledged() && !shared.settings.queue_qos0_while_offline {
             self.drop_messages(shared, DropReason::Offline, 1);
-            return Delivery::Dropped(DropReason::Offline);
+            return Delivery::Dropped {
+                reason: DropReason::Offline,
+                wake: false,
+            };
         }
         self.enqueue(shared, offer, now)
     }
 
     fn enqueue(&mut self, shared: &Shared, offer: Offer<'_>, now: Timestamp) -> Delivery {
+        let ending = self.is_ending();
         if let Err(reason) = self.make_room(shared, offer.message, offer.qos, now) {
             self.drop_messages(shared, reason, 1);
-            return Delivery::Dropped(reason);
+            return Delivery::Dropped {
+                reason,
+                wake: self.is_ending() && !ending,
+            };
         }
         let kept = shared.budget.reserve(ITEM_OVERHEAD).then(|| {
             let message = offer.message.store(&shared.budget);
@@ -258,7 +271,10 @@ impl State {
         });
         let Some(message) = kept.flatten() else {
             self.drop_messages(shared, DropReason::MemoryFull, 1);
-            return Delivery::Dropped(DropReason::MemoryFull);
+            return Delivery::Dropped {
+                reason: DropReason::MemoryFull,
+                wake: false,
+            };
         };
         let kept = self.is_kept(offer.qos);
         let sequence = self.next_sequence();
@@ -271,6 +287,10 @@ impl State {
         };
         self.queue.get_or_insert_default().push(sequence, item);
         Delivery::Queued { kept }
+    }
+
+    fn is_ending(&self) -> bool {
+        self.link.as_ref().is_some_and(|link| link.end.is_some())
     }
 
     /// Sees to it that one more message fits the queue, by the policy of this bus.

@@ -1,0 +1,376 @@
+//! The connection over a byte stream that is no socket: what a slow store and a stuck client do to
+//! it. The wire as such is tested in `tests/` of the workspace.
+
+use std::num::NonZeroU16;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tidegate_bus::*;
+use tidegate_mqtt::codec::{
+    Ack, Connect, Packet, PropertyBlock, PropertyId, Publish, PublishProperties, ReasonCode, Split,
+    Subscribe, SubscribeFilters, Version, decode, split,
+};
+use tidegate_mqtt::{Adapter, Settings};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+
+/// A durable engine whose tickets complete when the test says so.
+#[derive(Default)]
+struct SlowStore {
+    open: Mutex<Vec<Completion>>,
+    epochs: Mutex<u64>,
+}
+
+impl SlowStore {
+    fn ticket(&self) -> Ticket {
+        let (ticket, completion) = Ticket::pending();
+        self.open.lock().unwrap().push(completion);
+        ticket
+    }
+
+    /// Completes the ticket at `place` of those that are open.
+    fn complete(&self, place: usize, result: Result<(), StoreError>) {
+        let completion = self.open.lock().unwrap().remove(place);
+        completion.complete(result);
+    }
+}
+
+impl Store for SlowStore {
+    fn is_durable(&self) -> bool {
+        true
+    }
+
+    fn claim<'a>(&'a self, _client: &'a ClientId) -> StoreFuture<'a, Claim> {
+        let mut epochs = self.epochs.lock().unwrap();
+        *epochs += 1;
+        let epoch = Epoch(*epochs);
+        Box::pin(std::future::ready(Ok(Claim {
+            epoch,
+            session: None,
+        })))
+    }
+
+    fn append(&self, _publication: &Publication<'_>) -> Ticket {
+        self.ticket()
+    }
+
+    fn change(&self, _client: &ClientId, _epoch: Epoch, change: &SessionChange<'_>) -> Ticket {
+        match change {
+            SessionChange::Released(_) | SessionChange::Received(_) => self.ticket(),
+            _ => Ticket::ready(),
+        }
+    }
+}
+
+struct Gateway {
+    adapter: Arc<Adapter>,
+    bus: Arc<Bus>,
+}
+
+impl Gateway {
+    fn new(store: Arc<dyn Store>) -> Self {
+        let settings = tidegate_bus::Settings::default();
+        let bus = Bus::new(
+            settings,
+            store,
+            Arc::new(AllowAll),
+            Arc::new(SystemClock::new()),
+        );
+        Self {
+            adapter: Adapter::new(Arc::clone(&bus), Settings::default()),
+            bus,
+        }
+    }
+
+    async fn connect(&self, id: &str, version: Version, buffer: usize) -> Client {
+        let (ours, theirs) = duplex(buffer);
+        self.adapter.accept(theirs, None);
+        let mut block = PropertyBlock::new();
+        block.push(tidegate_mqtt::codec::Property::SessionExpiryInterval(60));
+        let mut client = Client {
+            stream: ours,
+            version,
+            read: Vec::new(),
+        };
+        let connect = Connect {
+            version,
+            clean_start: false,
+            keep_alive: 0,
+            client_id: id,
+            will: None,
+            user_name: None,
+            password: None,
+            properties: block.as_properties(),
+        };
+        let mut out = Vec::new();
+        connect.encode(&mut out);
+        client.stream.write_all(&out).await.unwrap();
+        assert!(client.next().await.starts_with("ConnAck(Success)"));
+        client
+    }
+}
+
+struct Client {
+    stream: DuplexStream,
+    version: Version,
+    read: Vec<u8>,
+}
+
+impl Client {
+    async fn send(&mut self, packet: &Packet<'_>) {
+        let mut out = Vec::new();
+        packet.encode(self.version, &mut out);
+        self.stream.write_all(&out).await.unwrap();
+    }
+
+    async fn publish(&mut self, id: u16, qos: QoS) {
+        let publish = Publish {
+            dup: false,
+            qos,
+            retain: false,
+            topic: Some(TopicName::new("t").unwrap()),
+            packet_id: NonZeroU16::new(id),
+            properties: PublishProperties::EMPTY,
+            payload: b"m",
+        };
+        self.send(&Packet::Publish(publish)).await;
+    }
+
+    async fn subscribe(&mut self, qos: QoS) {
+        let filters = [(
+            "t",
+            SubscriptionOptions {
+                qos,
+                ..Default::default()
+            },
+        )];
+        let subscribe = Subscribe {
+            packet_id: NonZeroU16::MIN,
+            properties: tidegate_mqtt::codec::Properties::EMPTY,
+            filters: SubscribeFilters::new(&filters),
+        };
+        self.send(&Packet::Subscribe(subscribe)).await;
+        assert_eq!(self.next().await, "SubAck");
+    }
+
+    /// The next packet, in words; "closed" at the end of the stream.
+    async fn next(&mut self) -> String {
+        loop {
+            if let Split::Frame(frame) = split(&self.read, u32::MAX).unwrap() {
+                let len = frame.len;
+                let words = match decode(self.version, frame).unwrap() {
+                    Packet::ConnAck(connack) => format!("ConnAck({:?})", connack.reason),
+                    Packet::SubAck(_) => "SubAck".to_owned(),
+                    Packet::PubAck(ack) => in_words("PubAck", &ack),
+                    Packet::PubRec(ack) => in_words("PubRec", &ack),
+                    Packet::PubComp(ack) => in_words("PubComp", &ack),
+                    Packet::PingResp => "PingResp".to_owned(),
+                    Packet::Disconnect(disconnect) => {
+                        format!("Disconnect({:?})", disconnect.reason)
+                    }
+                    Packet::Publish(publish) => {
+                        format!("Publish({:?})", publish.packet_id.map(NonZeroU16::get))
+                    }
+                    other => format!("{other:?}"),
+                };
+                self.read.drain(..len);
+                return words;
+            }
+            let mut chunk = [0; 512];
+            let read = tokio::time::timeout(Duration::from_secs(10), self.stream.read(&mut chunk));
+            match read.await.expect("the gateway answers in time").unwrap() {
+                0 => return "closed".to_owned(),
+                read => self.read.extend_from_slice(&chunk[..read]),
+            }
+        }
+    }
+}
+
+fn in_words(name: &str, ack: &Ack<'_>) -> String {
+    if ack.reason == ReasonCode::Success {
+        format!("{name} {}", ack.packet_id)
+    } else {
+        format!("{name} {} {:?}", ack.packet_id, ack.reason)
+    }
+}
+
+#[tokio::test]
+async fn mqtt_4_6_0_2_pubacks_wait_for_the_store_in_order_and_pings_pass_by() {
+    let store = Arc::new(SlowStore::default());
+    let gateway = Gateway::new(Arc::clone(&store) as _);
+    let mut receiver = gateway.connect("receiver", Version::V5, 4_096).await;
+    receiver.subscribe(QoS::AtLeastOnce).await;
+    let mut sender = gateway.connect("sender", Version::V5, 4_096).await;
+    sender.publish(1, QoS::AtLeastOnce).await;
+    sender.publish(2, QoS::AtLeastOnce).await;
+    sender.send(&Packet::PingReq).await;
+    assert_eq!(sender.next().await, "PingResp");
+    // The receiver does not wait for the store.
+    assert_eq!(receiver.next().await, "Publish(Some(1))");
+    store.complete(1, Ok(()));
+    sender.send(&Packet::PingReq).await;
+    assert_eq!(
+        sender.next().await,
+        "PingResp",
+        "2 is kept, but 1 goes first"
+    );
+    store.complete(0, Ok(()));
+    assert_eq!(sender.next().await, "PubAck 1");
+    assert_eq!(sender.next().await, "PubAck 2");
+}
+
+#[tokio::test]
+async fn mqtt_4_3_3_pubrec_and_pubcomp_wait_for_the_store() {
+    let store = Arc::new(SlowStore::default());
+    let gateway = Gateway::new(Arc::clone(&store) as _);
+    let mut receiver = gateway.connect("receiver", Version::V5, 4_096).await;
+    receiver.subscribe(QoS::AtMostOnce).await;
+    let mut sender = gateway.connect("sender", Version::V5, 4_096).await;
+    sender.publish(7, QoS::ExactlyOnce).await;
+    sender.send(&Packet::PingReq).await;
+    assert_eq!(sender.next().await, "PingResp");
+    store.complete(0, Ok(()));
+    assert_eq!(sender.next().await, "PubRec 7");
+    sender
+        .send(&Packet::PubRel(Ack::success(NonZeroU16::new(7).unwrap())))
+        .await;
+    sender.send(&Packet::PingReq).await;
+    assert_eq!(sender.next().await, "PingResp");
+    store.complete(0, Ok(()));
+    assert_eq!(sender.next().await, "PubComp 7");
+}
+
+#[tokio::test]
+async fn a_store_that_is_full_refuses_with_0x97_and_closes_an_older_client_without_a_puback() {
+    let store = Arc::new(SlowStore::default());
+    let gateway = Gateway::new(Arc::clone(&store) as _);
+    let mut receiver = gateway.connect("receiver", Version::V5, 4_096).await;
+    receiver.subscribe(QoS::AtLeastOnce).await;
+    let mut sender = gateway.connect("sender", Version::V5, 4_096).await;
+    sender.publish(1, QoS::AtLeastOnce).await;
+    assert_eq!(receiver.next().await, "Publish(Some(1))");
+    store.complete(0, Err(StoreError::Full));
+    assert_eq!(sender.next().await, "PubAck 1 QuotaExceeded");
+    let mut older = gateway.connect("older", Version::V3_1_1, 4_096).await;
+    older.publish(1, QoS::AtLeastOnce).await;
+    assert_eq!(receiver.next().await, "Publish(Some(2))");
+    store.complete(0, Err(StoreError::Full));
+    assert_eq!(older.next().await, "closed");
+}
+
+/// A client that subscribes and then reads no more, until its stream is full.
+async fn stuck(gateway: &Gateway) -> Client {
+    let mut client = gateway.connect("stuck", Version::V5, 256).await;
+    client.subscribe(QoS::AtMostOnce).await;
+    let payload = [0; 1_000];
+    let sent = gateway.bus.counters().messages_sent[0].get();
+    gateway.bus.batch(|worker| {
+        let message = Message::new(TopicName::new("t").unwrap(), &payload);
+        let _ = gateway.bus.publish(worker, message).unwrap();
+    });
+    // The connection has taken the message and is stuck in the middle of it.
+    while gateway.bus.counters().messages_sent[0].get() == sent {
+        tokio::task::yield_now().await;
+    }
+    client
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_hears_of_its_end_when_it_does() {
+    let gateway = Gateway::new(Arc::new(MemoryStore::new()));
+    let mut client = stuck(&gateway).await;
+    let id = ClientId::new("stuck").unwrap();
+    assert!(gateway.bus.disconnect(&id, EndReason::SlowConsumer));
+    while gateway.bus.counters().connections.get() > 0 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(client.next().await, "Publish(None)");
+    assert_eq!(client.next().await, "Disconnect(QuotaExceeded)");
+    assert_eq!(client.next().await, "closed");
+    assert_eq!(gateway.bus.counters().drops.total(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_stuck_client_never_reads_is_counted_when_it_is_given_up() {
+    let gateway = Gateway::new(Arc::new(MemoryStore::new()));
+    let client = stuck(&gateway).await;
+    let id = ClientId::new("stuck").unwrap();
+    assert!(gateway.bus.disconnect(&id, EndReason::Administrative));
+    while gateway.adapter.open_connections() > 0 {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!(
+        gateway
+            .bus
+            .counters()
+            .drops
+            .get(DropReason::ConnectionClosed),
+        1
+    );
+    drop(client);
+}
+
+#[tokio::test]
+async fn acknowledgements_are_read_while_writing_is_stuck() {
+    let gateway = Gateway::new(Arc::new(MemoryStore::new()));
+    let mut client = stuck(&gateway).await;
+    // More than the stream holds: it gets through only because the gateway goes on reading.
+    for id in 1..=200 {
+        client.publish(id, QoS::AtLeastOnce).await;
+    }
+    assert_eq!(client.next().await, "Publish(None)");
+    let mut acknowledged = 0;
+    while acknowledged < 200 {
+        match client.next().await.as_str() {
+            "Publish(None)" => {}
+            words => {
+                acknowledged += 1;
+                assert_eq!(words, format!("PubAck {acknowledged}"));
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_gateway_tells_the_truth_about_itself_in_connack() {
+    let gateway = Gateway::new(Arc::new(MemoryStore::new()));
+    let (mut ours, theirs) = duplex(4_096);
+    gateway.adapter.accept(theirs, None);
+    // Empty client identifier, request response information, keep alive 0.
+    ours.write_all(b"\x10\x0f\0\x04MQTT\x05\x02\0\0\x02\x19\x01\0\0")
+        .await
+        .unwrap();
+    let mut bytes = vec![0; 1_024];
+    let read = ours.read(&mut bytes).await.unwrap();
+    let Split::Frame(frame) = split(&bytes[..read], u32::MAX).unwrap() else {
+        panic!()
+    };
+    let Packet::ConnAck(connack) = decode(Version::V5, frame).unwrap() else {
+        panic!()
+    };
+    let properties = connack.properties;
+    let id = properties.assigned_client_identifier().unwrap();
+    assert!(id.starts_with("tidegate-"));
+    assert_eq!(
+        properties.response_information(),
+        Some(format!("response/{id}").as_str())
+    );
+    assert_eq!(properties.receive_maximum().map(u16::from), Some(1_024));
+    assert_eq!(
+        properties.maximum_packet_size().map(u32::from),
+        Some(1 << 20)
+    );
+    assert_eq!(properties.topic_alias_maximum(), Some(64));
+    // What is not said is available (MQTT 5.0 section 3.2.2.3).
+    let silent = [
+        PropertyId::MaximumQos,
+        PropertyId::RetainAvailable,
+        PropertyId::WildcardSubscriptionAvailable,
+        PropertyId::SharedSubscriptionAvailable,
+        PropertyId::ServerKeepAlive,
+    ];
+    assert!(
+        properties
+            .iter()
+            .all(|property| !silent.contains(&property.id()))
+    );
+}
