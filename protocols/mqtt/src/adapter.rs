@@ -93,7 +93,7 @@ impl Adapter {
                 if !session.is_connected() {
                     continue;
                 }
-                if pace > 0 && told % (pace / 10).max(1) == 0 {
+                if pace > 0 && told.is_multiple_of((pace / 10).max(1)) {
                     tick.tick().await;
                 }
                 told += 1;

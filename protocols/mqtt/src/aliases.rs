@@ -10,6 +10,10 @@ use crate::codec::ReasonCode;
 
 /// What the client's aliases stand for. Made when the first one is used.
 #[derive(Debug, Default)]
+#[expect(
+    clippy::box_collection,
+    reason = "one word in a connection that uses no alias"
+)]
 pub(crate) struct InboundAliases(Option<Box<Vec<Option<Box<str>>>>>);
 
 impl InboundAliases {

@@ -20,6 +20,10 @@ pub(crate) struct PendingAck {
 }
 
 #[derive(Debug, Default)]
+#[expect(
+    clippy::box_collection,
+    reason = "one word in a connection that waits for nothing"
+)]
 pub(crate) struct PendingAcks(Option<Box<VecDeque<(PendingAck, Ticket)>>>);
 
 impl PendingAcks {

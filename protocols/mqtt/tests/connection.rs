@@ -1,6 +1,12 @@
 //! The connection over a byte stream that is no socket: what a slow store and a stuck client do to
 //! it. The wire as such is tested in `tests/` of the workspace.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails where it stands"
+)]
+
 use std::num::NonZeroU16;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

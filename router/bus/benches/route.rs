@@ -1,5 +1,11 @@
 //! Match and deliver: what one publish costs in the bus, without codec and sockets.
 
+#![allow(
+    clippy::expect_used,
+    missing_docs,
+    reason = "a bench fails where it stands"
+)]
+
 use std::hint::black_box;
 use std::num::NonZeroU16;
 use std::sync::Arc;
@@ -37,7 +43,7 @@ fn new_bus() -> Arc<Bus> {
     )
 }
 
-fn connect(bus: &Arc<Bus>, runtime: &tokio_free::Now, id: &str) -> Attachment {
+fn connect(bus: &Arc<Bus>, runtime: &ready::Ready, id: &str) -> Attachment {
     let id = ClientId::new(id).expect("a valid identifier");
     let claim = runtime
         .run(bus.claim(&id))
@@ -56,13 +62,13 @@ fn connect(bus: &Arc<Bus>, runtime: &tokio_free::Now, id: &str) -> Attachment {
 }
 
 /// Runs futures that are ready at once.
-mod tokio_free {
+mod ready {
     use std::task::{Context, Poll, Waker};
 
-    pub struct Now;
+    pub(super) struct Ready;
 
-    impl Now {
-        pub fn run<T>(&self, future: impl Future<Output = T>) -> T {
+    impl Ready {
+        pub(super) fn run<T>(&self, future: impl Future<Output = T>) -> T {
             let mut future = std::pin::pin!(future);
             match future
                 .as_mut()
@@ -94,7 +100,7 @@ fn publish(publisher: &Attachment, worker: &mut Worker, topic: TopicName<'_>, qo
 }
 
 fn benches(criterion: &mut Criterion) {
-    let now = tokio_free::Now;
+    let now = ready::Ready;
     let topic = TopicName::new("site/7/meter/1234/power").expect("a valid topic");
 
     let mut group = criterion.benchmark_group("match");

@@ -1,5 +1,11 @@
 //! Who receives a message: the index and its caches against the plain rule of `TopicFilter`.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails where it stands"
+)]
+
 mod support;
 
 use std::collections::BTreeMap;

@@ -1,5 +1,11 @@
 //! Sessions: coming, going, taking over, and what is in flight meanwhile.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails where it stands"
+)]
+
 mod support;
 
 use std::num::NonZeroU16;
@@ -275,10 +281,10 @@ fn mqtt_3_3_2_5_and_6_expiry_counts_down_while_a_message_waits_and_ends_it() {
     client.disconnect(Departure::Normal);
     let at = bus.bus.now();
     bus.publish_as("t", "short", QoS::AtLeastOnce, |m| {
-        m.expires_at = Some(at.plus_seconds(10))
+        m.expires_at = Some(at.plus_seconds(10));
     });
     bus.publish_as("t", "long", QoS::AtLeastOnce, |m| {
-        m.expires_at = Some(at.plus_seconds(100))
+        m.expires_at = Some(at.plus_seconds(100));
     });
     bus.publish_as("r", "kept", QoS::AtLeastOnce, |m| {
         m.expires_at = Some(at.plus_seconds(100));
@@ -313,7 +319,7 @@ fn an_exchange_that_has_begun_is_finished_also_when_its_message_expires() {
     client.subscribe("t", QoS::ExactlyOnce);
     let at = bus.bus.now();
     bus.publish_as("t", "m", QoS::ExactlyOnce, |m| {
-        m.expires_at = Some(at.plus_seconds(5))
+        m.expires_at = Some(at.plus_seconds(5));
     });
     let id = client.read()[0].id();
     client.disconnect(Departure::WithWill);
@@ -447,7 +453,7 @@ fn the_expiry_of_a_will_counts_from_its_publication() {
     let mut watcher = watcher(&bus);
     let message = Message::new(TopicName::new("will").unwrap(), b"gone");
     let client = bus.connect_with("c", |request| {
-        request.will = Some(Will::new(&message, 0, Some(30)))
+        request.will = Some(Will::new(&message, 0, Some(30)));
     });
     bus.advance(100);
     client.disconnect(Departure::WithWill);

@@ -1,5 +1,11 @@
 //! Shared subscriptions (MQTT 5.0 section 4.8.2).
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails where it stands"
+)]
+
 mod support;
 
 use std::collections::BTreeMap;

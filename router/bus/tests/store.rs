@@ -1,5 +1,11 @@
 //! The contract with a durable engine: what is told, in which order, and who waits.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails where it stands"
+)]
+
 mod support;
 
 use std::sync::{Arc, Mutex};

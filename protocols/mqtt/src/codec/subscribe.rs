@@ -25,7 +25,8 @@ fn options_from_byte(version: Version, byte: u8) -> Result<SubscriptionOptions, 
         qos: QoS::from_u8(byte & 0b11).ok_or(DecodeError::SubscriptionQos3)?,
         no_local: byte & 0b100 != 0,
         retain_as_published: byte & 0b1000 != 0,
-        retain_handling: retain_handling(byte >> 4 & 0b11).ok_or(DecodeError::RetainHandling3)?,
+        retain_handling: RetainHandling::from_u8(byte >> 4 & 0b11)
+            .ok_or(DecodeError::RetainHandling3)?,
     })
 }
 
@@ -37,15 +38,6 @@ fn options_to_byte(options: SubscriptionOptions, version: Version) -> u8 {
     qos | u8::from(options.no_local) << 2
         | u8::from(options.retain_as_published) << 3
         | (options.retain_handling as u8) << 4
-}
-/// The handling of a number; 3 is reserved.
-const fn retain_handling(value: u8) -> Option<RetainHandling> {
-    match value {
-        0 => Some(RetainHandling::Send),
-        1 => Some(RetainHandling::SendIfNew),
-        2 => Some(RetainHandling::DoNotSend),
-        _ => None,
-    }
 }
 
 /// A SUBSCRIBE packet.

@@ -1,6 +1,6 @@
 //! What stands behind a session's lock.
 
-use std::num::NonZeroU16;
+use std::num::{NonZeroU16, NonZeroU32};
 use std::sync::Arc;
 
 use hashbrown::HashSet;
@@ -604,7 +604,7 @@ impl State {
         }
         let identifiers = subscription
             .identifier()
-            .map(|id| id.get())
+            .map(NonZeroU32::get)
             .into_iter()
             .collect();
         let granted = subscription.options().qos;
