@@ -16,15 +16,11 @@ use crate::metrics::Metrics;
 /// How often the bus looks at the time.
 const TICK: Duration = Duration::from_millis(100);
 
-/// The longest a drain takes before what is left is cut off.
-const DRAIN_LIMIT: Duration = Duration::from_secs(30);
-
 /// Everything that serves clients.
 #[derive(Debug)]
 pub(crate) struct Gateway {
     bus: Arc<Bus>,
     mqtt: Arc<Adapter>,
-    drain_limit: Duration,
     sys_interval: Duration,
     listeners: JoinSet<()>,
     housekeeping: JoinSet<()>,
@@ -45,7 +41,6 @@ impl Gateway {
         Self {
             bus,
             mqtt,
-            drain_limit: DRAIN_LIMIT,
             sys_interval: config.telemetry.sys_interval,
             listeners: JoinSet::new(),
             housekeeping: JoinSet::new(),
@@ -83,7 +78,7 @@ impl Gateway {
                 tracing::error!(%error, "A listener failed.");
             }
         }
-        self.mqtt.shut_down(self.drain_limit).await;
+        self.mqtt.shut_down().await;
         self.housekeeping.shutdown().await;
     }
 }

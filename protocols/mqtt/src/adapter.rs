@@ -82,9 +82,9 @@ impl Adapter {
     }
 
     /// Ends every connection: DISCONNECT 0x8B to those that understand it, at the pace of the
-    /// settings, and what lies encoded for them before it. Returns when all are closed, or `limit`
-    /// is over.
-    pub async fn shut_down(&self, limit: Duration) {
+    /// settings, and what lies encoded for them before it. Returns when all are closed, or the time
+    /// of the settings is over.
+    pub async fn shut_down(&self) {
         let pace = self.settings.shutdown_disconnects_per_second;
         let all = async {
             let mut told: u32 = 0;
@@ -102,6 +102,6 @@ impl Adapter {
             self.admission.all_closed().await;
         };
         // What has not closed by then is closed by the end of the process.
-        let _ = tokio::time::timeout(limit, all).await;
+        let _ = tokio::time::timeout(self.settings.shutdown_timeout, all).await;
     }
 }

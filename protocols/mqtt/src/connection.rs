@@ -70,12 +70,15 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let limit = adapter.settings.connect_timeout;
-    let connected = tokio::time::timeout(limit, connect(adapter, &mut stream, peer)).await;
+    // Boxed, as is the end below: what a connection needs only then takes no room in its task while
+    // it is idle.
+    let connecting = Box::pin(connect(adapter, &mut stream, peer));
+    let connected = Box::pin(tokio::time::timeout(limit, connecting)).await;
     let (accepted, rest) = match connected {
         Ok(Ok(connected)) => connected,
         Ok(Err(rejected)) => {
             debug!(peer = peer.map(tracing::field::display), reason = ?rejected.reason, text = rejected.text, "A connection was refused.");
-            finish(&mut stream, &rejected.reply).await;
+            Box::pin(finish(&mut stream, &rejected.reply)).await;
             return;
         }
         Err(_elapsed) => {
@@ -111,7 +114,7 @@ where
         },
     };
     let ending = (&mut pump).await;
-    pump.close(&session, ending).await;
+    Box::pin(pump.close(&session, ending)).await;
 }
 
 /// Reads CONNECT only to answer why the connection is not served.
@@ -183,13 +186,11 @@ where
         if let Split::Frame(frame) = found {
             return Ok(frame.len);
         }
-        let mut chunk = [0; 1_024];
-        let read = stream.read(&mut chunk).await.map_err(|_| lost())?;
+        let read = stream.read_buf(buffer).await.map_err(|_| lost())?;
         if read == 0 {
             return Err(lost());
         }
         adapter.bus.counters().bytes_received.add(read as u64);
-        buffer.extend_from_slice(&chunk[..read]);
     }
 }
 
@@ -204,10 +205,10 @@ where
             stream.write_all(last).await?;
         }
         stream.shutdown().await?;
-        let mut chunk = [0; 1_024];
+        let mut thrown_away = vec![0; 4_096];
         let mut left = LINGER_BYTES;
         while left > 0 {
-            let read = stream.read(&mut chunk).await?;
+            let read = stream.read(&mut thrown_away).await?;
             if read == 0 {
                 break;
             }

@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 use std::num::NonZeroU16;
 
 use tidegate_bus::{
-    Attachment, ClientId, ConnectRequest, Credentials, Denial, Message, Properties, TopicName, Will,
+    Attachment, ClientId, ConnectRequest, Credentials, Denial, Departure, Fenced, Message,
+    Properties, TopicName, Will,
 };
 
 use crate::adapter::Adapter;
@@ -49,6 +50,20 @@ impl Rejected {
             reason,
             text,
         }
+    }
+
+    /// Leaves the words out when they make the packet too large for the client (MQTT-3.2.2-19).
+    fn within(mut self, version: Version, maximum_packet_size: u32) -> Self {
+        if self.reply.len() > maximum_packet_size as usize {
+            self.reply.clear();
+            let connack = ConnAck {
+                session_present: false,
+                reason: self.reason,
+                properties: crate::codec::Properties::EMPTY,
+            };
+            connack.encode(version, &mut self.reply);
+        }
+        self
     }
 
     /// A CONNECT that could not be read. The version is told apart as far as the bytes go, so that
@@ -105,6 +120,21 @@ impl Adapter {
             self.counters.protocol_errors.add(1);
             Rejected::malformed(frame, &error)
         })?;
+        let maximum_packet_size = connect
+            .properties
+            .maximum_packet_size()
+            .map_or(LARGEST_PACKET, u32::from);
+        self.let_in(&connect, maximum_packet_size, peer)
+            .await
+            .map_err(|rejected| rejected.within(connect.version, maximum_packet_size))
+    }
+
+    async fn let_in(
+        &self,
+        connect: &Connect<'_>,
+        maximum_packet_size: u32,
+        peer: Option<SocketAddr>,
+    ) -> Result<Accepted, Rejected> {
         let version = connect.version;
         let properties = &connect.properties;
         if properties.authentication_method().is_some() {
@@ -114,7 +144,7 @@ impl Adapter {
                 "no authentication method is supported",
             ));
         }
-        let (client_id, assigned) = self.client_id(&connect)?;
+        let (client_id, assigned) = self.client_id(connect)?;
         let will = connect
             .will
             .as_ref()
@@ -157,9 +187,6 @@ impl Adapter {
             u32::try_from(self.settings.v3_session_expiry.as_secs()).unwrap_or(u32::MAX)
         };
         let expiry = self.bus.clamp_expiry(asked_expiry);
-        let maximum_packet_size = properties
-            .maximum_packet_size()
-            .map_or(LARGEST_PACKET, u32::from);
         let alias_maximum = properties
             .topic_alias_maximum()
             .unwrap_or(0)
@@ -192,8 +219,13 @@ impl Adapter {
             .bus
             .batch(|worker| self.bus.attach(worker, &client_id, claim, request));
         // Another connection with this client identifier was faster and is newer.
-        let (attachment, session_present) =
-            attached.map_err(|_| Rejected::silent(ReasonCode::SessionTakenOver, "taken over"))?;
+        let (attachment, session_present) = attached.map_err(|Fenced| {
+            Rejected::new(
+                version,
+                ReasonCode::ServerBusy,
+                "another connection is newer",
+            )
+        })?;
 
         let mut reply = Vec::new();
         let mut block = PropertyBlock::new();
@@ -230,6 +262,13 @@ impl Adapter {
             properties: block.as_properties(),
         };
         connack.encode(version, &mut reply);
+        if reply.len() > maximum_packet_size as usize {
+            // The client could not be told on which terms it is let in (MQTT-3.1.2-24).
+            self.bus
+                .batch(|worker| attachment.detach(worker, Departure::Normal, None));
+            let text = "CONNACK is larger than the client accepts";
+            return Err(Rejected::new(version, ReasonCode::PacketTooLarge, text));
+        }
         let terms = Terms {
             version,
             problem_information: properties.request_problem_information().unwrap_or(true),

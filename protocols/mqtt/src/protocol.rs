@@ -475,8 +475,9 @@ impl Protocol {
             properties: crate::codec::Properties::EMPTY,
             reasons: ReasonCodes::new(&reasons),
         };
+        let start = out.len();
         suback.encode(self.terms.version, out);
-        Ok(())
+        self.check_size(start, out)
     }
 
     fn on_unsubscribe(
@@ -498,8 +499,20 @@ impl Protocol {
             properties: crate::codec::Properties::EMPTY,
             reasons: ReasonCodes::new(&reasons),
         };
+        let start = out.len();
         unsuback.encode(self.terms.version, out);
-        Ok(())
+        self.check_size(start, out)
+    }
+
+    /// MQTT-3.1.2-24: what is larger than the client accepts is not sent; it cannot be left out
+    /// either, since the client waits for it.
+    fn check_size(&self, start: usize, out: &mut Vec<u8>) -> Result<(), Ending> {
+        if out.len() - start <= self.terms.maximum_packet_size as usize {
+            return Ok(());
+        }
+        out.truncate(start);
+        let text = "the answer is larger than the client accepts (MQTT-3.1.2-24)";
+        Err(Ending::violation(ReasonCode::PacketTooLarge, text))
     }
 
     // ---- the end ------------------------------------------------------------------------------

@@ -33,6 +33,8 @@ pub struct Settings {
     pub response_information: String,
     /// DISCONNECT packets a second while the gateway shuts down; 0 is no limit.
     pub shutdown_disconnects_per_second: u32,
+    /// The longest a shutdown takes before the connections that are left are cut off.
+    pub shutdown_timeout: Duration,
 }
 
 impl Default for Settings {
@@ -50,6 +52,7 @@ impl Default for Settings {
             v3_session_expiry: Duration::from_secs(7 * 24 * 3600),
             response_information: "response".to_owned(),
             shutdown_disconnects_per_second: 2_000,
+            shutdown_timeout: Duration::from_secs(30),
         }
     }
 }

@@ -9,7 +9,7 @@ use parking_lot::RwLock;
 use smallvec::SmallVec;
 
 use crate::counters::Counters;
-use crate::message::{Message, StoredMessage};
+use crate::message::{Message, PublisherKey, StoredMessage};
 use crate::settings::Settings;
 use crate::time::Timestamp;
 use crate::topic::{TopicFilter, TopicName};
@@ -75,8 +75,11 @@ impl Retained {
         // one message each; the limit is about memory, not about a sum.
         let messages = counters.retained_messages.get() + u64::from(replaced == 0);
         let bytes = counters.retained_bytes.get() + (size as u64).saturating_sub(replaced as u64);
-        if messages > settings.max_retained_messages as u64
-            || bytes > settings.max_retained_bytes as u64
+        // The gateway's own figures are few, and are not crowded out by what clients retain.
+        let own = message.publisher == PublisherKey::GATEWAY && topic.is_system();
+        if !own
+            && (messages > settings.max_retained_messages as u64
+                || bytes > settings.max_retained_bytes as u64)
         {
             return Err(RetainedFull);
         }

@@ -163,7 +163,7 @@ fn retained_messages_of_a_new_subscription_pass_the_queue_limit() {
     let bus = small_queue(SlowConsumerPolicy::DropNew);
     for n in 0..500 {
         bus.publish_as(&format!("r/{n}"), &n.to_string(), QoS::AtLeastOnce, |m| {
-            m.retain = true
+            m.retain = true;
         });
     }
     let mut client = slow(&bus, QoS::AtLeastOnce);

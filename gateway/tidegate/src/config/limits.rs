@@ -29,6 +29,11 @@ pub(crate) fn read(
         mqtt.shutdown_disconnects_per_second,
         0..=10_000_000,
     );
+    mqtt.shutdown_timeout = section.duration(
+        "shutdown_timeout",
+        mqtt.shutdown_timeout,
+        Duration::from_secs(1)..=Duration::from_secs(3600),
+    );
 }
 
 fn read_connections(section: &mut Section<'_>, mqtt: &mut tidegate_mqtt::Settings) {

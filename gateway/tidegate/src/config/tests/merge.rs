@@ -149,6 +149,7 @@ max_retained_size = "21KiB"
 fanout_slice = 22
 route_cache_size = "23KiB"
 shutdown_disconnects_per_second = 24
+shutdown_timeout = "24s"
 
 [sessions]
 max_expiry = "25h"
@@ -233,6 +234,7 @@ fn every_key_sets_its_setting() {
     assert_eq!(mqtt.topic_alias_maximum, 13);
     assert_eq!(mqtt.topic_alias_maximum_outbound, 14);
     assert_eq!(mqtt.shutdown_disconnects_per_second, 24);
+    assert_eq!(mqtt.shutdown_timeout, Duration::from_secs(24));
     assert_eq!(mqtt.v3_session_expiry, Duration::from_secs(26 * 60));
     assert_eq!(mqtt.response_information, "answers");
 

@@ -1,0 +1,83 @@
+//! What a message costs in allocations (DESIGN section 1, point 3).
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails where it stands"
+)]
+
+mod support;
+
+use allocation_counter::measure;
+use support::{Client, TestBus};
+use tidegate_bus::*;
+
+const MESSAGES: usize = 1_000;
+
+/// Publishes a batch and takes the output of every receiver, as connections do.
+fn batch(bus: &TestBus, publisher: &Client, receivers: &[Client], qos: QoS) {
+    let topic = TopicName::new("site/7/meter/1234/power").unwrap();
+    bus.bus.batch(|worker| {
+        for _ in 0..MESSAGES {
+            let mut message = Message::new(topic, &[7; 16]);
+            message.qos = qos;
+            let _ = publisher.attachment.publish(worker, message, None).unwrap();
+        }
+    });
+    let mut out = Vec::new();
+    for receiver in receivers {
+        out.clear();
+        let _ = receiver.attachment.take_output(&mut out, bus.bus.now());
+    }
+}
+
+/// An encoder that allocates nothing itself.
+struct Plain;
+
+impl Encoder for Plain {
+    fn publish(
+        &mut self,
+        out: &mut Vec<u8>,
+        message: &Message<'_>,
+        _outgoing: &Outgoing<'_>,
+    ) -> Result<(), TooLarge> {
+        message.encode_once(0, out, |out| {
+            out.extend_from_slice(message.topic.as_str().as_bytes());
+        });
+        out.extend_from_slice(message.payload);
+        Ok(())
+    }
+
+    fn release(&mut self, _out: &mut Vec<u8>, _packet_id: std::num::NonZeroU16) {}
+
+    fn count_unacknowledged(&self, _unsent: &[u8]) -> u64 {
+        0
+    }
+}
+
+fn allocations(receivers: usize, qos: QoS) -> u64 {
+    let bus = TestBus::new();
+    let publisher = bus.connect("publisher");
+    let receivers: Vec<_> = (0..receivers)
+        .map(|n| {
+            let client = bus.connect_with(&format!("r{n}"), |r| r.encoder = Box::new(Plain));
+            client.subscribe("site/+/meter/+/power", qos);
+            client
+        })
+        .collect();
+    // The first batches warm the worker: its cache, its lists, the size of the outboxes.
+    for _ in 0..3 {
+        batch(&bus, &publisher, &receivers, QoS::AtMostOnce);
+    }
+    measure(|| batch(&bus, &publisher, &receivers, QoS::AtMostOnce)).count_total
+}
+
+#[test]
+fn a_live_qos_0_message_allocates_nothing_the_batch_one_buffer_a_receiver() {
+    // Each receiver's outbox is made in one piece, or grown once when the batch was larger than
+    // the one before; the thousand messages cost nothing.
+    let one = allocations(1, QoS::AtMostOnce);
+    assert!(one <= 2, "{one}");
+    let ten = allocations(10, QoS::AtMostOnce);
+    assert!(ten <= 20, "{ten}");
+}
