@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tidegate_bus::{Counters, Ended, Session};
+use tidegate_bus::{Charge, Counters, Ended, MemoryBudget, Session};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tracing::debug;
 
@@ -112,6 +112,7 @@ where
             replies: reply,
             ..Output::default()
         },
+        held: Held::default(),
     };
     let ending = (&mut pump).await;
     Box::pin(pump.close(&session, ending)).await;
@@ -171,6 +172,7 @@ where
     S: AsyncRead + Unpin,
 {
     let lost = || Rejected::silent(ReasonCode::UnspecifiedError, "the connection was lost");
+    let mut held = Held::default();
     loop {
         let found = split(buffer, adapter.settings.max_packet_bytes).map_err(|error| {
             adapter.counters.protocol_errors.add(1);
@@ -191,6 +193,10 @@ where
             return Err(lost());
         }
         adapter.bus.counters().bytes_received.add(read as u64);
+        if !held.resize(adapter.bus.memory(), buffer.capacity()) {
+            let text = "all that waits takes as much memory as it may";
+            return Err(Rejected::silent(ReasonCode::QuotaExceeded, text));
+        }
     }
 }
 
@@ -218,6 +224,39 @@ where
     };
     // It is over either way.
     let _ = tokio::time::timeout(LINGER, closing).await;
+}
+
+/// Bytes a connection may hold without a charge on the memory budget: what a packet of ordinary size
+/// that was read in part, or answers to a batch, take for a moment.
+const UNCHARGED: usize = 16 << 10;
+
+/// What a connection holds of the memory budget, for a large packet that is still coming or answers
+/// that are not read.
+#[derive(Default)]
+struct Held(Option<Charge>);
+
+impl Held {
+    /// Holds `bytes` from now on; `false` when the budget has no room.
+    fn resize(&mut self, budget: &Arc<MemoryBudget>, bytes: usize) -> bool {
+        if bytes <= UNCHARGED {
+            self.0 = None;
+            return true;
+        }
+        match &mut self.0 {
+            Some(charge) => charge.resize(bytes),
+            None => {
+                self.0 = budget.charge(bytes);
+                self.0.is_some()
+            }
+        }
+    }
+}
+
+fn memory_is_full() -> Ending {
+    Ending::violation(
+        ReasonCode::QuotaExceeded,
+        "all that waits takes as much memory as it may",
+    )
 }
 
 /// Bytes that came and are not handled yet.
@@ -254,6 +293,7 @@ struct Pump<'a, S> {
     has_waker: bool,
     input: Input,
     output: Output,
+    held: Held,
 }
 
 impl<S> Future for &mut Pump<'_, S>
@@ -291,6 +331,10 @@ where
         self.protocol
             .poll_acks(cx.waker(), &mut self.output.replies)?;
         let wrote = self.write(cx)?;
+        let holds = self.input.partial.capacity() + self.output.replies.capacity();
+        if !self.held.resize(self.adapter.bus.memory(), holds) {
+            return Err(memory_is_full());
+        }
         match (read, wrote) {
             (Round::Idle, Round::Idle) => Ok(Round::Idle),
             _ => Ok(Round::Moved),

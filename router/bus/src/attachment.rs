@@ -163,12 +163,8 @@ impl Bus {
             self.publish_will(worker, &will);
         }
         if patience > 0 {
-            self.schedule(
-                now.plus(std::time::Duration::from_millis(patience)),
-                Due::KeepAlive,
-                &session,
-                epoch,
-            );
+            let at = now.plus(std::time::Duration::from_millis(patience));
+            self.schedule(now, at, Due::KeepAlive, &session, epoch);
         }
         let attachment = Attachment {
             bus: Arc::clone(self),
@@ -190,15 +186,20 @@ impl Bus {
         seconds.min(u32::try_from(longest).unwrap_or(u32::MAX))
     }
 
-    pub(crate) fn schedule(&self, at: Timestamp, due: Due, session: &Arc<Session>, epoch: Epoch) {
-        self.timers.schedule(
-            at,
-            Timer {
-                due,
-                session: Arc::downgrade(session),
-                epoch,
-            },
-        );
+    pub(crate) fn schedule(
+        &self,
+        now: Timestamp,
+        at: Timestamp,
+        due: Due,
+        session: &Arc<Session>,
+        epoch: Epoch,
+    ) {
+        let timer = Timer {
+            due,
+            session: Arc::downgrade(session),
+            epoch,
+        };
+        self.timers.schedule(now, at, timer);
     }
 
     /// Sees to what an ended session leaves behind.
@@ -510,7 +511,7 @@ impl Attachment {
             } else {
                 let ends_at = now.plus_seconds(u64::from(state.expiry));
                 state.ends_at = ends_at;
-                bus.schedule(ends_at, Due::SessionExpiry, &self.session, self.epoch);
+                bus.schedule(now, ends_at, Due::SessionExpiry, &self.session, self.epoch);
                 self.keep(&SessionChange::Detached {
                     expires_at: ends_at,
                 });
@@ -519,7 +520,8 @@ impl Attachment {
                     Some(0) => due_will = state.will.take(),
                     Some(delay) => {
                         let at = now.plus_seconds(u64::from(delay)).min(ends_at);
-                        bus.schedule(at, Due::Will, &self.session, self.epoch);
+                        state.will_at = at;
+                        bus.schedule(now, at, Due::Will, &self.session, self.epoch);
                     }
                 }
             }

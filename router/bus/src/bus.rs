@@ -163,7 +163,7 @@ impl Bus {
     }
 
     /// The memory that waits for clients.
-    pub fn memory(&self) -> &MemoryBudget {
+    pub fn memory(&self) -> &Arc<MemoryBudget> {
         &self.shared.budget
     }
 

@@ -37,6 +37,11 @@ impl Bus {
             if state.epoch != epoch || state.link.is_some() || state.ended {
                 return;
             }
+            let now = worker.now();
+            if state.ends_at > now {
+                self.schedule(now, state.ends_at, Due::SessionExpiry, session, epoch);
+                return;
+            }
             let leftovers = state.end(self.shared_state());
             sessions.remove(session.id());
             leftovers
@@ -49,10 +54,15 @@ impl Bus {
         self.settle(worker, session, leftovers);
     }
 
-    fn publish_due_will(&self, worker: &mut Worker, session: &Session, epoch: Epoch) {
+    fn publish_due_will(&self, worker: &mut Worker, session: &Arc<Session>, epoch: Epoch) {
         let will = {
             let mut state = session.lock();
             if state.epoch != epoch || state.link.is_some() {
+                return;
+            }
+            let now = worker.now();
+            if state.will_at > now && state.will.is_some() {
+                self.schedule(now, state.will_at, Due::Will, session, epoch);
                 return;
             }
             state.will.take()
@@ -74,7 +84,7 @@ impl Bus {
         if deadline <= now {
             session.end(EndReason::KeepAliveTimeout);
         } else {
-            self.schedule(deadline, Due::KeepAlive, session, epoch);
+            self.schedule(now, deadline, Due::KeepAlive, session, epoch);
         }
     }
 }

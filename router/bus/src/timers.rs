@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Weak;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 
@@ -12,7 +13,12 @@ use crate::time::Timestamp;
 /// Times are rounded up to this many milliseconds.
 const TICK_MILLIS: u64 = 250;
 
-/// What falls due. The epoch tells whether the client has been back since.
+/// A timer is looked at after this long at the latest, and set again when it is not due. So what is
+/// left of sessions and connections that ended meanwhile is held for a minute, not for the days that
+/// a session may last; a client that comes and goes without end leaves nothing that grows.
+const LONGEST: Duration = Duration::from_secs(60);
+
+/// What may be due. The epoch tells whether the client has been back since.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Due {
     SessionExpiry,
@@ -33,7 +39,8 @@ pub(crate) struct Timer {
 pub(crate) struct Timers(Mutex<BTreeMap<u64, Vec<Timer>>>);
 
 impl Timers {
-    pub(crate) fn schedule(&self, at: Timestamp, timer: Timer) {
+    pub(crate) fn schedule(&self, now: Timestamp, at: Timestamp, timer: Timer) {
+        let at = at.min(now.plus(LONGEST));
         let tick = at.as_millis().div_ceil(TICK_MILLIS);
         self.0.lock().entry(tick).or_default().push(timer);
     }

@@ -85,6 +85,8 @@ pub(crate) struct Link {
     pub(super) sent: [u32; 3],
     pub(super) sent_payload: u64,
     charged: usize,
+    /// Charged for what the connection has taken and not yet written.
+    taken: usize,
 }
 
 impl Link {
@@ -102,6 +104,7 @@ impl Link {
             sent: [0; 3],
             sent_payload: 0,
             charged: 0,
+            taken: 0,
         }
     }
 
@@ -126,11 +129,19 @@ impl Link {
         true
     }
 
-    pub(super) fn release_charge(&mut self, budget: &MemoryBudget) {
-        if self.charged > 0 {
-            budget.release(self.charged);
-            self.charged = 0;
+    /// The connection takes the outbox, which it does only when everything it took before is
+    /// written.
+    pub(super) fn take_charge(&mut self, budget: &MemoryBudget) {
+        if self.taken > 0 {
+            budget.release(self.taken);
         }
+        self.taken = std::mem::take(&mut self.charged);
+    }
+
+    /// Gives everything back, at the end of the connection.
+    pub(super) fn release_charge(&mut self, budget: &MemoryBudget) {
+        budget.release(self.taken + self.charged);
+        (self.taken, self.charged) = (0, 0);
     }
 
     /// The buffer to append to, made in one piece when there is none.

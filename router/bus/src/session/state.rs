@@ -30,6 +30,8 @@ pub(crate) struct State {
     pub(crate) expiry: u32,
     /// When the session ends, while its client is away.
     pub(crate) ends_at: Timestamp,
+    /// When its will is due, while its client is away and the will waits.
+    pub(crate) will_at: Timestamp,
     pub(crate) link: Option<Box<Link>>,
     pub(crate) subscriptions: Vec<Arc<Subscription>>,
     pub(crate) will: Option<Box<Will>>,
@@ -380,7 +382,7 @@ impl State {
         }
         link.outbox = Vec::new();
         link.scheduled = more;
-        link.release_charge(&shared.budget);
+        link.take_charge(&shared.budget);
         let counters = &shared.counters;
         for (counter, sent) in counters
             .messages_sent

@@ -90,7 +90,12 @@ const RANGES: &[(&str, &str, &str, &str)] = &[
         "10_000_001",
         "0 to 10,000,000",
     ),
-    ("limits.shutdown_timeout", "\"999ms\"", "\"61m\"", "1s to 1h"),
+    (
+        "limits.shutdown_timeout",
+        "\"999ms\"",
+        "\"61m\"",
+        "1s to 1h",
+    ),
     (
         "sessions.max_expiry",
         "\"36501d\"",
