@@ -24,6 +24,7 @@ impl InboundAliases {
         topic: Option<TopicName<'a>>,
         alias: Option<NonZeroU16>,
         maximum: u16,
+        longest: usize,
     ) -> Result<TopicName<'a>, ReasonCode> {
         let Some(alias) = alias else {
             // The codec lets neither be missing only when the other is there.
@@ -35,6 +36,8 @@ impl InboundAliases {
         }
         let place = usize::from(alias.get()) - 1;
         match topic {
+            // Not kept: the bus refuses the topic, now and when the alias is used.
+            Some(topic) if topic.as_str().len() > longest => Ok(topic),
             Some(topic) => {
                 let topics = self.0.get_or_insert_default();
                 if topics.len() <= place {
@@ -63,6 +66,7 @@ pub(crate) struct OutboundAliases {
 }
 
 /// How a topic is written.
+#[derive(Clone, Copy)]
 pub(crate) enum Aliased {
     /// In full, without an alias.
     Full,
@@ -70,6 +74,24 @@ pub(crate) enum Aliased {
     New(NonZeroU16),
     /// As an alias alone.
     Known(NonZeroU16),
+}
+
+impl Aliased {
+    /// The topic as the packet has it.
+    pub(crate) const fn written(self, topic: &str) -> &str {
+        match self {
+            Self::Full | Self::New(_) => topic,
+            Self::Known(_) => "",
+        }
+    }
+
+    /// The alias as the packet has it.
+    pub(crate) const fn alias(self) -> Option<NonZeroU16> {
+        match self {
+            Self::Full => None,
+            Self::New(alias) | Self::Known(alias) => Some(alias),
+        }
+    }
 }
 
 impl OutboundAliases {
@@ -108,16 +130,16 @@ mod tests {
         let one = NonZeroU16::new(1);
         let (a, b) = (TopicName::new("a").unwrap(), TopicName::new("b").unwrap());
         assert_eq!(
-            aliases.resolve(None, one, 2),
+            aliases.resolve(None, one, 2, 10),
             Err(ReasonCode::ProtocolError)
         );
-        assert_eq!(aliases.resolve(Some(a), one, 2), Ok(a));
-        assert_eq!(aliases.resolve(None, one, 2), Ok(a));
-        assert_eq!(aliases.resolve(Some(b), one, 2), Ok(b));
-        assert_eq!(aliases.resolve(None, one, 2), Ok(b));
+        assert_eq!(aliases.resolve(Some(a), one, 2, 10), Ok(a));
+        assert_eq!(aliases.resolve(None, one, 2, 10), Ok(a));
+        assert_eq!(aliases.resolve(Some(b), one, 2, 10), Ok(b));
+        assert_eq!(aliases.resolve(None, one, 2, 10), Ok(b));
         let three = NonZeroU16::new(3);
         assert_eq!(
-            aliases.resolve(Some(a), three, 2),
+            aliases.resolve(Some(a), three, 2, 10),
             Err(ReasonCode::TopicAliasInvalid)
         );
     }

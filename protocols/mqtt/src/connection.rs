@@ -96,9 +96,7 @@ where
         reply,
     } = accepted;
     let session = Arc::clone(attachment.session());
-    let Ok(protocol) = Protocol::new(attachment, Arc::clone(&adapter.settings), terms) else {
-        return;
-    };
+    let protocol = Protocol::new(attachment, Arc::clone(&adapter.settings), terms);
     let mut pump = Pump {
         adapter,
         stream,
@@ -107,6 +105,7 @@ where
         input: Input {
             partial: rest,
             ready: true,
+            exhausted: false,
         },
         output: Output {
             replies: reply,
@@ -264,6 +263,8 @@ struct Input {
     partial: Vec<u8>,
     /// `partial` may hold whole packets.
     ready: bool,
+    /// The last batch was long.
+    exhausted: bool,
 }
 
 /// Bytes on their way to the client.
@@ -315,6 +316,9 @@ where
                 Err(ending) => return Poll::Ready(ending),
                 Ok(Round::Idle) => return Poll::Pending,
                 Ok(Round::Moved) => {}
+            }
+            if std::mem::take(&mut pump.input.exhausted) {
+                break;
             }
         }
         cx.waker().wake_by_ref();
@@ -427,6 +431,12 @@ where
                     input.ready = true;
                     break;
                 }
+                if worker.is_exhausted() {
+                    // A small packet may have many receivers: others have their turn now.
+                    input.ready = true;
+                    input.exhausted = true;
+                    break;
+                }
             }
             if packets > 0 {
                 protocol.attachment.heard(worker.now());
@@ -523,7 +533,7 @@ where
             }
         }
         let unsent = count_qos0(&output.current, written);
-        session.count_unsent(unsent);
+        adapter.bus.count_unsent(session, unsent);
     }
 }
 

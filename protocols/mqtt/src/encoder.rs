@@ -38,34 +38,35 @@ impl Encoder for MqttEncoder {
     ) -> Result<(), TooLarge> {
         let start = out.len();
         let topic = message.topic.as_str();
-        let aliased = self
+        let mut aliased = self
             .aliases
             .as_ref()
             .map_or(Aliased::Full, |aliases| aliases.get(topic));
-        let (written_topic, topic_alias) = match aliased {
-            Aliased::Full => (topic, None),
-            Aliased::New(alias) => (topic, Some(alias)),
-            Aliased::Known(alias) => ("", Some(alias)),
-        };
-        let header = PublishHeader {
+        let mut header = PublishHeader {
             version: self.version,
             dup: outgoing.dup,
             qos: outgoing.qos,
             retain: outgoing.retain,
-            topic: written_topic,
+            topic: aliased.written(topic),
             packet_id: outgoing.packet_id,
-            topic_alias,
+            topic_alias: aliased.alias(),
             message_expiry_interval: outgoing.expires_in,
             subscription_identifiers: outgoing.subscription_identifiers,
             properties: message.properties.as_bytes(),
             payload_len: message.payload.len(),
         };
-        if self.maximum_packet_size < LARGEST_PACKET
-            && header.encoded_len() > self.maximum_packet_size as usize
-        {
-            return Err(TooLarge);
+        if self.maximum_packet_size < LARGEST_PACKET {
+            let maximum = self.maximum_packet_size as usize;
+            if header.encoded_len() > maximum && matches!(aliased, Aliased::New(_)) {
+                // A new alias is three bytes that the packet can do without.
+                aliased = Aliased::Full;
+                header.topic_alias = None;
+            }
+            if header.encoded_len() > maximum {
+                return Err(TooLarge);
+            }
         }
-        if topic_alias.is_none() && outgoing.subscription_identifiers.is_empty() {
+        if header.topic_alias.is_none() && outgoing.subscription_identifiers.is_empty() {
             let slot =
                 2 * usize::from(self.version.is_v5()) + usize::from(outgoing.packet_id.is_some());
             message.encode_once(slot, out, |out| {

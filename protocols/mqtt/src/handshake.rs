@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use std::num::NonZeroU16;
 
 use tidegate_bus::{
-    Attachment, ClientId, ConnectRequest, Credentials, Denial, Departure, Fenced, Message,
-    Properties, TopicName, Will,
+    AttachRefusal, Attachment, ClientId, ConnectRequest, Credentials, Denial, Departure, Message,
+    Properties, PublisherKey, TopicName, Will,
 };
 
 use crate::adapter::Adapter;
@@ -148,7 +148,7 @@ impl Adapter {
         let will = connect
             .will
             .as_ref()
-            .map(|will| self.will(version, will))
+            .map(|will| self.will(version, &client_id, will))
             .transpose()?;
 
         let mut credentials = Credentials::new(&client_id);
@@ -218,13 +218,18 @@ impl Adapter {
         let attached = self
             .bus
             .batch(|worker| self.bus.attach(worker, &client_id, claim, request));
-        // Another connection with this client identifier was faster and is newer.
-        let (attachment, session_present) = attached.map_err(|Fenced| {
-            Rejected::new(
+        let (attachment, session_present) = attached.map_err(|refusal| match refusal {
+            AttachRefusal::QuotaExceeded => Rejected::new(
+                version,
+                ReasonCode::QuotaExceeded,
+                "there are as many sessions as there may be",
+            ),
+            // Another connection with this client identifier was faster and is newer.
+            _ => Rejected::new(
                 version,
                 ReasonCode::ServerBusy,
                 "another connection is newer",
-            )
+            ),
         })?;
 
         let mut reply = Vec::new();
@@ -311,7 +316,12 @@ impl Adapter {
         Ok((id, true))
     }
 
-    fn will(&self, version: Version, will: &WillPacket<'_>) -> Result<Will, Rejected> {
+    fn will(
+        &self,
+        version: Version,
+        client: &ClientId,
+        will: &WillPacket<'_>,
+    ) -> Result<Will, Rejected> {
         self.bus.check_will_topic(will.topic).map_err(|_| {
             Rejected::new(
                 version,
@@ -325,11 +335,12 @@ impl Adapter {
         message.qos = will.qos;
         message.retain = will.retain;
         let delay = will.properties.will_delay_interval().unwrap_or(0);
-        Ok(Will::new(
-            &message,
-            delay,
-            will.properties.message_expiry_interval(),
-        ))
+        message.publisher = PublisherKey::of(client);
+        let expiry = will.properties.message_expiry_interval();
+        Will::new(&message, delay, expiry, self.bus.memory()).ok_or_else(|| {
+            let text = "all that waits takes as much memory as it may";
+            Rejected::new(version, ReasonCode::QuotaExceeded, text)
+        })
     }
 
     /// The keep alive that holds: the client's own, or less when the operator says so and the

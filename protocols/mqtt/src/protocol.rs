@@ -88,27 +88,23 @@ pub(crate) struct Protocol {
     terms: Terms,
     aliases: InboundAliases,
     acks: PendingAcks,
-    /// QoS 2 messages received and not yet released.
+    /// QoS 2 messages received on this connection and not yet released. Those of a connection before
+    /// take nothing from the quota (MQTT 5.0 section 4.9).
     receiving: u32,
     fan_out: Option<(Box<FanOut>, Option<PendingAck>)>,
 }
 
 impl Protocol {
-    pub(crate) fn new(
-        attachment: Attachment,
-        settings: Arc<Settings>,
-        terms: Terms,
-    ) -> Result<Self, Fenced> {
-        let receiving = attachment.receiving()? as u32;
-        Ok(Self {
+    pub(crate) fn new(attachment: Attachment, settings: Arc<Settings>, terms: Terms) -> Self {
+        Self {
             attachment,
             settings,
             terms,
             aliases: InboundAliases::default(),
             acks: PendingAcks::default(),
-            receiving,
+            receiving: 0,
             fan_out: None,
-        })
+        }
     }
 
     /// Handles one packet and appends what it is answered to `out`. `scratch` is overwritten.
@@ -204,9 +200,17 @@ impl Protocol {
                 "a client sends no subscription identifier in PUBLISH (MQTT-3.3.4-6)",
             ));
         }
+        let longest = self.attachment.bus().settings().max_topic_bytes;
+        let maximum = self.settings.topic_alias_maximum;
+        let topic = self
+            .aliases
+            .resolve(publish.topic, properties.topic_alias(), maximum, longest)
+            .map_err(|reason| {
+                let text = "the topic alias is unknown or above the maximum (MQTT-3.3.2-9)";
+                Ending::violation(reason, text)
+            })?;
         let mut ack = None;
         if let Some(packet_id) = publish.packet_id {
-            self.check_receive_maximum()?;
             let exactly_once = publish.qos == QoS::ExactlyOnce;
             let kind = if exactly_once {
                 AckType::PubRec
@@ -218,29 +222,15 @@ impl Protocol {
                 packet_id,
                 reason: ReasonCode::Success,
             };
-            if exactly_once {
-                if !self.attachment.begin_receiving(packet_id)? {
-                    // MQTT-4.3.3-10: received before; acknowledged, not published again.
-                    self.acknowledge(pending, Ticket::ready(), out)?;
-                    return Ok(Flow::Continue);
-                }
-                self.receiving += 1;
+            if exactly_once && !self.attachment.begin_receiving(packet_id)? {
+                // MQTT-4.3.3-10: received before; acknowledged, not published again.
+                self.acknowledge(pending, Ticket::ready(), out)?;
+                return Ok(Flow::Continue);
             }
+            check_receive_maximum(self.terms, &self.settings, &self.acks, self.receiving)?;
+            self.receiving += u32::from(exactly_once);
             ack = Some(pending);
         }
-        let topic = self
-            .aliases
-            .resolve(
-                publish.topic,
-                properties.topic_alias(),
-                self.settings.topic_alias_maximum,
-            )
-            .map_err(|reason| {
-                Ending::violation(
-                    reason,
-                    "the topic alias is unknown or above the maximum (MQTT-3.3.2-9)",
-                )
-            })?;
         let mut message = Message::new(topic, publish.payload);
         message.properties = Properties::from_validated(properties.forwardable(scratch));
         message.qos = publish.qos;
@@ -276,25 +266,6 @@ impl Protocol {
         Ok(Flow::Continue)
     }
 
-    /// MQTT-3.3.4-7 and -8: the client may have so many acknowledged publishes open and no more.
-    fn check_receive_maximum(&self) -> Result<(), Ending> {
-        if !self.terms.version.is_v5() {
-            return Ok(());
-        }
-        let waiting = if self.acks.is_empty() {
-            0
-        } else {
-            self.acks.count(AckType::PubAck)
-        };
-        if self.receiving as usize + waiting >= usize::from(self.settings.receive_maximum) {
-            return Err(Ending::violation(
-                ReasonCode::ReceiveMaximumExceeded,
-                "more publishes are open than Receive Maximum allows (MQTT-3.3.4-9)",
-            ));
-        }
-        Ok(())
-    }
-
     fn refuse_publish(
         &mut self,
         refusal: PublishRefusal,
@@ -310,20 +281,29 @@ impl Protocol {
         };
         // QoS 0 has no answer; the bus has counted the message.
         let Some(mut ack) = ack else { return Ok(()) };
-        if !self.terms.version.is_v5() && refusal != PublishRefusal::NotAuthorized {
-            // MQTT 3.1.1 knows no refusal: [MQTT-3.3.5-2] acknowledge or close. What may not be
-            // published is acknowledged and dropped; what could not be kept must not be.
-            return Err(Ending::violation(reason, "the publish was refused"));
-        }
-        if self.terms.version.is_v5() {
-            ack.reason = reason;
-            if ack.kind == AckType::PubRec {
-                // A refusal ends the exchange (MQTT-4.3.3-9).
-                self.attachment.refuse_receiving(ack.packet_id)?;
-                self.receiving = self.receiving.saturating_sub(1);
+        if !self.terms.version.is_v5() {
+            // MQTT 3.1.1 knows no refusal: acknowledge or close (MQTT-3.3.5-2). What may not be
+            // published is acknowledged and dropped; what could not be kept must not be, so that
+            // the client tries again.
+            if refusal != PublishRefusal::NotAuthorized {
+                self.forget(ack)?;
+                return Err(Ending::violation(reason, "the publish was refused"));
             }
+        } else {
+            ack.reason = reason;
+            self.forget(ack)?;
         }
         self.acknowledge(ack, Ticket::ready(), out)
+    }
+
+    /// A QoS 2 message that was refused is not one that was received: sent again, it is new
+    /// (MQTT-4.3.3-9).
+    fn forget(&mut self, ack: PendingAck) -> Result<(), Fenced> {
+        if ack.kind == AckType::PubRec {
+            self.attachment.refuse_receiving(ack.packet_id)?;
+            self.receiving = self.receiving.saturating_sub(1);
+        }
+        Ok(())
     }
 
     /// Serves the next slice of a large fan-out.
@@ -424,15 +404,12 @@ impl Protocol {
             StoreError::Full => ReasonCode::QuotaExceeded,
             _ => ReasonCode::UnspecifiedError,
         };
+        self.forget(ack)?;
         // Only answers to PUBLISH can refuse; the second half of a QoS 2 exchange cannot, and
         // before MQTT 5 nothing can: the client tries again on its next connection.
         let can_refuse = matches!(ack.kind, AckType::PubAck | AckType::PubRec);
         if !can_refuse || !self.terms.version.is_v5() {
             return Err(Ending::violation(reason, error.to_string()));
-        }
-        if ack.kind == AckType::PubRec {
-            self.attachment.refuse_receiving(ack.packet_id)?;
-            self.receiving = self.receiving.saturating_sub(1);
         }
         Ok(reason)
     }
@@ -535,7 +512,10 @@ impl Protocol {
     }
 
     /// Gives the session back and appends the last packet the client gets, if any.
-    pub(crate) fn close(self, worker: &mut Worker, ending: &Ending, out: &mut Vec<u8>) {
+    pub(crate) fn close(mut self, worker: &mut Worker, ending: &Ending, out: &mut Vec<u8>) {
+        // What was accepted is served to the last receiver, also when its publisher is gone. An
+        // error here is a second end.
+        while let Ok(Flow::Busy) = self.continue_fan_out(worker, out) {}
         let (departure, expiry) = match ending {
             Ending::Client { departure, expiry } => (*departure, *expiry),
             _ => (Departure::WithWill, None),
@@ -545,6 +525,31 @@ impl Protocol {
         }
         self.attachment.detach(worker, departure, expiry);
     }
+}
+
+/// MQTT-3.3.4-7 and -8: the client may have so many acknowledged publishes open and no more.
+/// `receiving` are those of QoS 2.
+fn check_receive_maximum(
+    terms: Terms,
+    settings: &Settings,
+    acks: &PendingAcks,
+    receiving: u32,
+) -> Result<(), Ending> {
+    if !terms.version.is_v5() {
+        return Ok(());
+    }
+    let waiting = if acks.is_empty() {
+        0
+    } else {
+        acks.count(AckType::PubAck)
+    };
+    if receiving as usize + waiting >= usize::from(settings.receive_maximum) {
+        return Err(Ending::violation(
+            ReasonCode::ReceiveMaximumExceeded,
+            "more publishes are open than Receive Maximum allows (MQTT-3.3.4-9)",
+        ));
+    }
+    Ok(())
 }
 
 fn encode_disconnect(ending: &Ending, terms: Terms, out: &mut Vec<u8>) {

@@ -380,3 +380,153 @@ async fn the_gateway_tells_the_truth_about_itself_in_connack() {
             .all(|property| !silent.contains(&property.id()))
     );
 }
+
+/// Sends the bytes of a MQTT 5 PUBLISH to a topic that the gateway refuses: too deep.
+fn too_deep(id: u16, version: Version) -> Vec<u8> {
+    let topic = "a/".repeat(40);
+    let publish = Publish {
+        dup: false,
+        qos: QoS::ExactlyOnce,
+        retain: false,
+        topic: Some(TopicName::new(&topic).unwrap()),
+        packet_id: NonZeroU16::new(id),
+        properties: PublishProperties::EMPTY,
+        payload: b"m",
+    };
+    let mut out = Vec::new();
+    publish.encode(version, &mut out);
+    out
+}
+
+#[tokio::test]
+async fn a_qos_2_message_that_was_refused_is_not_taken_for_received_when_it_is_sent_again() {
+    let gateway = Gateway::new(Arc::new(MemoryStore::new()));
+    for _ in 0..2 {
+        let mut older = gateway.connect("older", Version::V3_1_1, 4_096).await;
+        older
+            .stream
+            .write_all(&too_deep(5, Version::V3_1_1))
+            .await
+            .unwrap();
+        assert_eq!(older.next().await, "closed");
+    }
+    let mut client = gateway.connect("c", Version::V5, 4_096).await;
+    for _ in 0..2 {
+        client
+            .stream
+            .write_all(&too_deep(5, Version::V5))
+            .await
+            .unwrap();
+        assert_eq!(client.next().await, "PubRec 5 TopicNameInvalid");
+    }
+}
+
+#[tokio::test]
+async fn mqtt_4_9_exchanges_of_an_earlier_connection_take_nothing_from_receive_maximum() {
+    let settings = {
+        let mut settings = Settings::default();
+        settings.receive_maximum = 2;
+        settings
+    };
+    let bus = Bus::new(
+        tidegate_bus::Settings::default(),
+        Arc::new(MemoryStore::new()),
+        Arc::new(AllowAll),
+        Arc::new(SystemClock::new()),
+    );
+    let gateway = Gateway {
+        adapter: Adapter::new(Arc::clone(&bus), settings),
+        bus,
+    };
+    let mut client = gateway.connect("c", Version::V5, 4_096).await;
+    for id in [1, 2] {
+        client.publish(id, QoS::ExactlyOnce).await;
+        assert_eq!(
+            client.next().await,
+            format!("PubRec {id} NoMatchingSubscribers")
+        );
+    }
+    drop(client);
+    let mut client = gateway.connect("c", Version::V5, 4_096).await;
+    for id in [1, 2] {
+        client.publish(id, QoS::ExactlyOnce).await;
+        assert_eq!(
+            client.next().await,
+            format!("PubRec {id}"),
+            "received before"
+        );
+    }
+    for id in [3, 4] {
+        client.publish(id, QoS::ExactlyOnce).await;
+        assert_eq!(
+            client.next().await,
+            format!("PubRec {id} NoMatchingSubscribers")
+        );
+    }
+    client.publish(5, QoS::ExactlyOnce).await;
+    assert_eq!(client.next().await, "Disconnect(ReceiveMaximumExceeded)");
+}
+
+#[tokio::test]
+async fn a_fan_out_is_finished_although_its_publisher_is_ended() {
+    let settings = {
+        let mut settings = tidegate_bus::Settings::default();
+        settings.fanout_slice = 1;
+        settings
+    };
+    let store = Arc::new(MemoryStore::new());
+    let bus = Bus::new(
+        settings,
+        store,
+        Arc::new(AllowAll),
+        Arc::new(SystemClock::new()),
+    );
+    let adapter = Adapter::new(Arc::clone(&bus), Settings::default());
+    let gateway = Gateway { adapter, bus };
+    let mut receivers = Vec::new();
+    for n in 0..50 {
+        let mut receiver = gateway.connect(&format!("r{n}"), Version::V5, 4_096).await;
+        receiver.subscribe(QoS::AtLeastOnce).await;
+        receivers.push(receiver);
+    }
+    let mut sender = gateway.connect("sender", Version::V5, 4_096).await;
+    sender.publish(1, QoS::AtLeastOnce).await;
+    // The first receiver has it: the fan-out has begun, and is not at its end.
+    assert_eq!(receivers[0].next().await, "Publish(Some(1))");
+    gateway
+        .bus
+        .disconnect(&ClientId::new("sender").unwrap(), EndReason::Administrative);
+    for receiver in &mut receivers[1..] {
+        assert_eq!(receiver.next().await, "Publish(Some(1))");
+    }
+}
+
+#[tokio::test]
+async fn mqtt_3_1_2_24_a_new_alias_is_left_out_where_the_packet_would_not_fit() {
+    let gateway = Gateway::new(Arc::new(MemoryStore::new()));
+    let (mut ours, theirs) = duplex(4_096);
+    gateway.adapter.accept(theirs, None);
+    // Maximum Packet Size 60, Topic Alias Maximum 10.
+    let connect = b"\x10\x16\0\x04MQTT\x05\x02\0\0\x08\x27\0\0\0\x3c\x22\0\x0a\0\x01c";
+    ours.write_all(connect).await.unwrap();
+    let mut client = Client {
+        stream: ours,
+        version: Version::V5,
+        read: Vec::new(),
+    };
+    assert!(client.next().await.starts_with("ConnAck(Success)"));
+    client.subscribe(QoS::AtMostOnce).await;
+    // Without an alias the packet has 2 + 3 + 1 + payload bytes.
+    for (payload, arrives) in [(54, true), (55, false)] {
+        gateway.bus.batch(|worker| {
+            let payload = vec![0; payload];
+            let message = Message::new(TopicName::new("t").unwrap(), &payload);
+            let _ = gateway.bus.publish(worker, message).unwrap();
+        });
+        if arrives {
+            assert_eq!(client.next().await, "Publish(None)");
+        }
+        client.send(&Packet::PingReq).await;
+        assert_eq!(client.next().await, "PingResp");
+    }
+}

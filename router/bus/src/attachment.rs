@@ -51,6 +51,16 @@ pub enum SubscribeRefusal {
     Fenced,
 }
 
+/// Why a connection was not attached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum AttachRefusal {
+    /// A newer connection uses the client identifier.
+    Fenced,
+    /// There are as many sessions as there may be (MQTT 5: 0x97).
+    QuotaExceeded,
+}
+
 /// How a connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Departure {
@@ -62,11 +72,24 @@ pub enum Departure {
 
 /// A connection's hold on its session. The connection that is attached last holds the session;
 /// calls of one before are [`Fenced`].
+///
+/// Dropped without [`Attachment::detach`], as when its task fails, it gives the session back with the
+/// will owed.
 #[derive(Debug)]
 pub struct Attachment {
     bus: Arc<Bus>,
     session: Arc<Session>,
     epoch: Epoch,
+    detached: bool,
+}
+
+impl Drop for Attachment {
+    fn drop(&mut self) {
+        if !self.detached {
+            let bus = Arc::clone(&self.bus);
+            bus.batch(|worker| self.give_back(worker, Departure::WithWill, None));
+        }
+    }
 }
 
 impl Bus {
@@ -86,7 +109,7 @@ impl Bus {
         client: &ClientId,
         claim: Claim,
         request: ConnectRequest,
-    ) -> Result<(Attachment, bool), Fenced> {
+    ) -> Result<(Attachment, bool), AttachRefusal> {
         let now = worker.now();
         let epoch = claim.epoch;
         let counters = self.counters();
@@ -96,10 +119,13 @@ impl Bus {
         let mut sessions = self.registry.lock(client);
         let known = sessions.get(client).cloned();
         let mut resumed = None;
+        if known.is_none() && counters.sessions.get() >= self.settings().max_sessions as u64 {
+            return Err(AttachRefusal::QuotaExceeded);
+        }
         if let Some(session) = known {
             let mut state = session.lock();
             if state.epoch > epoch {
-                return Err(Fenced);
+                return Err(AttachRefusal::Fenced);
             }
             let connected = state.link.is_some();
             if connected {
@@ -119,7 +145,6 @@ impl Bus {
                 resumed = Some(Arc::clone(&session));
             } else {
                 leftovers = Some((Arc::clone(&session), state.end(self.shared_state())));
-                session.set_online(false);
                 sessions.remove(client);
                 counters.sessions.sub(1);
             }
@@ -145,14 +170,13 @@ impl Bus {
             state.attach(epoch, request.encoder, window, patience);
         }
         session.heard(now);
-        session.set_online(true);
-        drop(sessions);
-
         counters.connects.add(1);
         counters.connections.add(1);
         counters
             .connections_peak
             .raise_to(counters.connections.get());
+        drop(sessions);
+
         if let Some(waker) = replaced {
             waker.wake();
         }
@@ -170,6 +194,7 @@ impl Bus {
             bus: Arc::clone(self),
             session,
             epoch,
+            detached: false,
         };
         let stored = claim.session.filter(|_| !present && !request.clean_start);
         let fresh = !present && stored.is_none();
@@ -200,6 +225,17 @@ impl Bus {
             epoch,
         };
         self.timers.schedule(now, at, timer);
+    }
+
+    /// Counts QoS 0 messages that a connection of `session` took and never wrote.
+    pub fn count_unsent(&self, session: &Session, count: u64) {
+        let mut state = session.lock();
+        state.drop_messages(self.shared_state(), DropReason::ConnectionClosed, count);
+        if state.ended
+            && let Some(drops) = state.drops.take()
+        {
+            self.past_drops.add(session.id(), &drops);
+        }
     }
 
     /// Sees to what an ended session leaves behind.
@@ -348,9 +384,14 @@ impl Attachment {
         }
         drop(state);
         if wants_retained {
-            let retained = self.bus.retained.matching(subscription.filter(), now);
+            let mut retained = self.bus.retained.matching(subscription.filter(), now);
+            if options.no_local {
+                // MQTT-3.8.3-3
+                let own = self.session.publisher_key();
+                retained.retain(|message| message.publisher() != own);
+            }
             if let Ok(mut state) = self.session.lock_as(self.epoch) {
-                state.release_retained(retained, &subscription);
+                state.release_retained(self.bus.shared_state(), retained, &subscription);
             }
         }
         self.keep(&SessionChange::Subscribed(
@@ -484,7 +525,12 @@ impl Attachment {
     }
 
     /// Ends the connection. `expiry` replaces the session's (MQTT 5.0 section 3.14.2.2.2).
-    pub fn detach(self, worker: &mut Worker, departure: Departure, expiry: Option<u32>) {
+    pub fn detach(mut self, worker: &mut Worker, departure: Departure, expiry: Option<u32>) {
+        self.detached = true;
+        self.give_back(worker, departure, expiry);
+    }
+
+    fn give_back(&self, worker: &mut Worker, departure: Departure, expiry: Option<u32>) {
         let bus = &self.bus;
         let now = worker.now();
         let mut due_will = None;
@@ -495,7 +541,6 @@ impl Attachment {
                 return;
             };
             state.detach(bus.shared_state());
-            self.session.set_online(false);
             self.session.set_waker(None);
             bus.counters().connections.sub(1);
             if departure == Departure::Normal {

@@ -21,7 +21,7 @@ use crate::counters::Counters;
 use crate::drops::{ClientDrops, DropReason};
 use crate::index::{Entry, Index, Targets};
 use crate::mailbox::{Effect, Mailbox};
-use crate::message::{Message, StoredMessage};
+use crate::message::{Message, PublisherKey, StoredMessage};
 use crate::registry::{PastDrops, Registry};
 use crate::retained::{Retained, RetainedFull};
 use crate::session::{EndReason, Orphan, Session, Shared};
@@ -68,6 +68,7 @@ pub struct FanOut {
     targets: Arc<Targets>,
     next: usize,
     references: Vec<Reference>,
+    memory_full: bool,
     origin: Option<Origin>,
 }
 
@@ -367,7 +368,8 @@ impl Bus {
         for target in first {
             post.deliver(&target.subscriber, &message, &target.subscriptions);
         }
-        if targets.is_empty() {
+        // The gateway's own figures are not what an operator looks for here.
+        if targets.is_empty() && message.publisher != PublisherKey::GATEWAY {
             tally.unmatched += 1;
         }
         let matched = !targets.is_empty();
@@ -377,7 +379,8 @@ impl Bus {
                     message: stored,
                     targets: Arc::clone(targets),
                     next: first.len(),
-                    references: post.references,
+                    references: std::mem::take(&mut post.references),
+                    memory_full: post.memory_full,
                     origin,
                 };
                 return Ok(Published {
@@ -391,8 +394,15 @@ impl Bus {
                 post.deliver(&target.subscriber, &message, &target.subscriptions);
             }
         }
+        tally.served += post.served;
+        let refused = post.memory_full;
         let references = post.references;
-        let ticket = self.keep(&message, &references, origin.as_ref());
+        let kept = self.keep(&message, &references, origin.as_ref());
+        let ticket = if refused {
+            Ticket::failed(StoreError::Full)
+        } else {
+            kept
+        };
         Ok(Published {
             ticket,
             matched,
@@ -421,11 +431,17 @@ impl Bus {
             post.deliver(&target.subscriber, &message, &target.subscriptions);
         }
         fan_out.next = end;
+        fan_out.memory_full |= post.memory_full;
         fan_out.references = post.references;
         if end < fan_out.targets.plain.len() {
             return Progress::More(fan_out);
         }
-        Progress::Done(self.keep(&message, &fan_out.references, fan_out.origin.as_ref()))
+        let kept = self.keep(&message, &fan_out.references, fan_out.origin.as_ref());
+        Progress::Done(if fan_out.memory_full {
+            Ticket::failed(StoreError::Full)
+        } else {
+            kept
+        })
     }
 
     fn retain(&self, message: &mut Message<'_>) -> Result<(), PublishRefusal> {
@@ -500,7 +516,7 @@ impl Bus {
             let group = filter
                 .share_name()
                 .and_then(|n| self.index.group(n, filter.pattern()));
-            let message_view = message.as_shared_message();
+            let mut message_view = message.as_shared_message();
             match group {
                 Some(group) => {
                     let strategy = self.shared.settings.shared_strategy;
@@ -509,7 +525,10 @@ impl Bus {
                 }
                 None => self.refuse(DropReason::NoSharedMember),
             }
-            self.keep(&message_view, &std::mem::take(&mut post.references), None);
+            // It was retained when it was published, and may have been replaced since.
+            message_view.retain = false;
+            let references = std::mem::take(&mut post.references);
+            let _ = self.keep(&message_view, &references, None);
         }
     }
 
@@ -566,6 +585,9 @@ struct Post<'a> {
     mailbox: &'a mut Mailbox,
     durable: bool,
     references: Vec<Reference>,
+    served: usize,
+    /// A session that must not lose the message had no memory for it.
+    memory_full: bool,
 }
 
 impl<'a> Post<'a> {
@@ -581,6 +603,8 @@ impl<'a> Post<'a> {
             mailbox,
             durable,
             references: Vec::new(),
+            served: 0,
+            memory_full: false,
         }
     }
 
@@ -595,6 +619,7 @@ impl<'a> Post<'a> {
             now: self.now,
             mailbox: self.mailbox,
         };
+        self.served += 1;
         let delivery = subscriber.deliver(message, subscriptions, &mut context);
         let kept = match delivery {
             Delivery::Sent { wake, kept } => {
@@ -604,7 +629,9 @@ impl<'a> Post<'a> {
                 kept
             }
             Delivery::Queued { kept } => kept,
-            Delivery::Dropped { wake, .. } => {
+            Delivery::Dropped { reason, wake } => {
+                self.memory_full |=
+                    reason == DropReason::MemoryFull && message.qos.is_acknowledged();
                 if wake {
                     self.touched.push(Arc::clone(subscriber));
                 }

@@ -37,7 +37,7 @@ mod will;
 mod worker;
 
 pub use access::{Access, AccessFuture, AllowAll, Credentials, Denial};
-pub use attachment::{Attachment, ConnectRequest, Departure, SubscribeRefusal};
+pub use attachment::{AttachRefusal, Attachment, ConnectRequest, Departure, SubscribeRefusal};
 pub use budget::{Charge, MemoryBudget};
 pub use bus::{Bus, FanOut, Progress, PublishRefusal, Published};
 pub use client_id::{ClientId, ClientIdError};

@@ -2,9 +2,11 @@
 //! into a [`StoredMessage`] when somebody must keep it.
 
 use std::cell::{Cell, OnceCell, RefCell};
+use std::hash::BuildHasher;
 use std::sync::Arc;
 
 use crate::budget::{Charge, MemoryBudget};
+use crate::client_id::ClientId;
 use crate::properties::Properties;
 use crate::qos::QoS;
 use crate::time::Timestamp;
@@ -32,13 +34,21 @@ impl Encodings {
     }
 }
 
-/// Who published: enough for no-local and for shared groups that hash the client.
+/// Who published, as a hash of the client identifier: enough for no-local and for shared groups that
+/// hash the client.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct PublisherKey(pub(crate) u64);
 
 impl PublisherKey {
     /// A publisher that is no session of this bus: the gateway itself, or a service.
     pub const GATEWAY: Self = Self(0);
+
+    /// The key of a client, the same for all its sessions and connections: no-local is about the
+    /// client identifier (MQTT-3.8.3-3).
+    pub fn of(client: &ClientId) -> Self {
+        let hash = foldhash::quality::FixedState::default().hash_one(client.as_str());
+        Self(hash.max(1))
+    }
 }
 
 /// A message being routed.
@@ -152,8 +162,8 @@ impl StoredMessage {
         Some(Self::with_charge(message, Some(charge)))
     }
 
-    /// Copies `message` without a charge, for what is bounded elsewhere: one will a session, and
-    /// the retained tree with its own limits.
+    /// Copies `message` without a charge, for what is bounded elsewhere: the retained tree
+    /// has its own limits.
     pub fn uncharged(message: &Message<'_>) -> Self {
         Self::with_charge(message, None)
     }
@@ -211,6 +221,11 @@ impl StoredMessage {
     /// The guarantee it was published with.
     pub const fn qos(&self) -> QoS {
         self.qos
+    }
+
+    /// Who published it.
+    pub(crate) const fn publisher(&self) -> PublisherKey {
+        self.publisher
     }
 
     /// See [`Message::retained_version`].

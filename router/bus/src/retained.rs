@@ -16,8 +16,15 @@ use crate::topic::{TopicFilter, TopicName};
 
 const SHARDS: usize = 64;
 
-/// What one retained message costs beside its bytes, about: its node and the key in its parent.
-const NODE_OVERHEAD: usize = 200;
+/// What one level of a topic costs in the tree at most, about: its node, alone in a table of its
+/// parent.
+const LEVEL_OVERHEAD: usize = 256;
+
+/// What a retained message counts: its bytes and all levels of its topic, as if no other topic shared
+/// them.
+fn cost(topic: &str, size: usize) -> usize {
+    size + topic.split('/').count() * LEVEL_OVERHEAD
+}
 
 type Children = HashMap<Box<str>, Node, foldhash::fast::FixedState>;
 
@@ -66,11 +73,11 @@ impl Retained {
         counters: &Counters,
     ) -> Result<(), RetainedFull> {
         let topic = message.topic;
-        let size = message.size() + NODE_OVERHEAD;
+        let size = cost(topic.as_str(), message.size());
         let mut root = self
             .shard(topic.levels().next().unwrap_or_default())
             .write();
-        let replaced = get(&root, topic).map_or(0, |old| old.size() + NODE_OVERHEAD);
+        let replaced = get(&root, topic).map_or(0, |old| cost(old.topic(), old.size()));
         // The counters are shared by all shards, so two that grow at once may pass the limit by
         // one message each; the limit is about memory, not about a sum.
         let messages = counters.retained_messages.get() + u64::from(replaced == 0);
@@ -170,7 +177,7 @@ fn forget(message: &StoredMessage, counters: &Counters) {
     counters.retained_messages.sub(1);
     counters
         .retained_bytes
-        .sub((message.size() + NODE_OVERHEAD) as u64);
+        .sub(cost(message.topic(), message.size()) as u64);
 }
 
 fn get<'a>(root: &'a Node, topic: TopicName<'_>) -> Option<&'a Arc<StoredMessage>> {

@@ -106,9 +106,6 @@ impl Routes {
 
     #[cold]
     fn refresh(&mut self, index: &Index, topic: TopicName<'_>) -> usize {
-        if self.young.bytes > self.budget / 2 {
-            self.turn();
-        }
         let text = topic.as_str();
         if let Some(&place) = self.old.places.get(text) {
             let route = &self.old.routes[place as usize];
@@ -119,7 +116,7 @@ impl Routes {
                     targets: Arc::clone(&route.targets),
                     ..*route
                 };
-                return self.young.insert(route);
+                return self.remember(route);
             }
         }
         self.misses += 1;
@@ -127,12 +124,19 @@ impl Routes {
         // Loaded before the walk: a change in between makes the entry stale, never wrong.
         let generation = index.generation(shard);
         let targets = Arc::new(index.lookup(topic));
-        self.young.insert(Route {
+        self.remember(Route {
             topic: text.into(),
             shard,
             generation,
             targets,
         })
+    }
+
+    fn remember(&mut self, route: Route) -> usize {
+        if self.young.bytes > self.budget / 2 {
+            self.turn();
+        }
+        self.young.insert(route)
     }
 
     fn turn(&mut self) {

@@ -41,6 +41,8 @@ pub enum SharedStrategy {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Settings {
+    /// Most sessions at once, connected or not.
+    pub max_sessions: usize,
     /// Longest client identifier, 1 to 65,535 bytes.
     pub max_client_id_bytes: usize,
     /// Longest topic name or filter, 1 to 65,535 bytes.
@@ -81,10 +83,11 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self {
+            max_sessions: 1_000_000,
             max_client_id_bytes: 1_024,
             max_topic_bytes: 4_096,
-            max_topic_levels: 64,
-            max_subscriptions_per_client: 10_000,
+            max_topic_levels: 32,
+            max_subscriptions_per_client: 1_000,
             max_inflight: 1_024,
             max_queued_messages: 10_000,
             max_queued_bytes: 32 << 20,
@@ -97,7 +100,7 @@ impl Default for Settings {
             slow_consumer_policy: SlowConsumerPolicy::default(),
             shared_strategy: SharedStrategy::default(),
             fanout_slice: 1_024,
-            route_cache_bytes: 8 << 20,
+            route_cache_bytes: 32 << 20,
         }
     }
 }

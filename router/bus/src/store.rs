@@ -236,8 +236,8 @@ impl Drop for Completion {
 /// The engine without a disk: it hands out epochs and forgets everything with the process.
 #[derive(Debug, Default)]
 pub struct MemoryStore {
-    epochs: Mutex<HashMap<ClientId, Epoch>>,
-    last: Mutex<u64>,
+    /// The newest epoch of each client that has a session, and the newest of all.
+    epochs: Mutex<(HashMap<ClientId, Epoch>, u64)>,
 }
 
 impl MemoryStore {
@@ -254,11 +254,11 @@ impl Store for MemoryStore {
 
     fn claim<'a>(&'a self, client: &'a ClientId) -> StoreFuture<'a, Claim> {
         let epoch = {
-            let mut last = self.last.lock();
+            let (epochs, last) = &mut *self.epochs.lock();
             *last += 1;
+            epochs.insert(client.clone(), Epoch(*last));
             Epoch(*last)
         };
-        self.epochs.lock().insert(client.clone(), epoch);
         Box::pin(std::future::ready(Ok(Claim {
             epoch,
             session: None,
@@ -266,7 +266,7 @@ impl Store for MemoryStore {
     }
 
     fn append(&self, publication: &Publication<'_>) -> Ticket {
-        let epochs = self.epochs.lock();
+        let (epochs, _) = &*self.epochs.lock();
         let fenced = publication
             .references
             .iter()
@@ -279,7 +279,7 @@ impl Store for MemoryStore {
     }
 
     fn change(&self, client: &ClientId, epoch: Epoch, change: &SessionChange<'_>) -> Ticket {
-        let mut epochs = self.epochs.lock();
+        let (epochs, _) = &mut *self.epochs.lock();
         if epochs.get(client) != Some(&epoch) {
             return Ticket::failed(StoreError::Fenced);
         }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::budget::MemoryBudget;
 use crate::message::{Message, StoredMessage};
 
 /// A will and how long it waits.
@@ -16,11 +17,18 @@ pub struct Will {
 impl Will {
     /// A will that is published `delay` seconds after the connection ended, or when the session
     /// ends if that is sooner (MQTT-3.1.3-9). The message expires `expires_in` seconds after that.
-    pub fn new(message: &Message<'_>, delay: u32, expires_in: Option<u32>) -> Self {
-        Self {
-            message: Arc::new(StoredMessage::uncharged(message)),
+    /// `None` when `budget` has no room for it.
+    pub fn new(
+        message: &Message<'_>,
+        delay: u32,
+        expires_in: Option<u32>,
+        budget: &Arc<MemoryBudget>,
+    ) -> Option<Self> {
+        let message = Arc::new(StoredMessage::new(message, budget)?);
+        Some(Self {
+            message,
             expires_in,
             delay,
-        }
+        })
     }
 }

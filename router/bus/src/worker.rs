@@ -28,7 +28,12 @@ pub(crate) struct Tally {
     pub(crate) received: [u64; 3],
     pub(crate) payload_bytes: u64,
     pub(crate) unmatched: u64,
+    /// Deliveries, whatever became of them.
+    pub(crate) served: usize,
 }
+
+/// Deliveries of one batch after which a connection handles no further packet: some milliseconds.
+const BATCH_DELIVERIES: usize = 16_384;
 
 thread_local! {
     /// The worker of the bus that this thread used last.
@@ -56,6 +61,11 @@ impl Worker {
 
     pub(crate) fn put_back(self: Box<Self>) {
         WORKER.set(Some(self));
+    }
+
+    /// Whether the batch has served so many receivers that others should have their turn.
+    pub const fn is_exhausted(&self) -> bool {
+        self.tally.served >= BATCH_DELIVERIES
     }
 
     /// When the batch began.

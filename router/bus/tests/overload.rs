@@ -131,6 +131,76 @@ fn the_ceiling_of_all_queues_holds_and_everything_is_given_back() {
 }
 
 #[test]
+fn what_cannot_be_kept_for_want_of_memory_is_not_acknowledged() {
+    let bus = TestBus::with(|settings| settings.max_memory_bytes = 1_000);
+    let client = bus.connect_durable("c");
+    client.subscribe("t", QoS::AtLeastOnce);
+    client.disconnect(Departure::Normal);
+    let publisher = bus.connect("p");
+    let payload = "x".repeat(2_000);
+    let refused = publisher.publish("t", &payload, QoS::AtLeastOnce);
+    assert_eq!(refused.ticket.result(), Some(Err(StoreError::Full)));
+    assert_eq!(bus.dropped(DropReason::MemoryFull), 1);
+    let kept = publisher.publish("t", "x", QoS::AtLeastOnce);
+    assert_eq!(kept.ticket.result(), Some(Ok(())));
+}
+
+#[test]
+fn a_filter_that_is_subscribed_again_and_again_lets_its_retained_messages_wait_once() {
+    let bus = TestBus::new();
+    for n in 0..100 {
+        bus.publish_as(&format!("r/{n}"), "m", QoS::AtMostOnce, |m| m.retain = true);
+    }
+    let mut client = bus.connect("c");
+    let before = bus.bus.memory().used();
+    client.subscribe("r/#", QoS::AtMostOnce);
+    let once = bus.bus.memory().used() - before;
+    assert!(once >= 100 * size_of::<usize>());
+    for _ in 0..50 {
+        client.subscribe("r/#", QoS::AtMostOnce);
+    }
+    assert_eq!(bus.bus.memory().used() - before, once);
+    assert_eq!(client.read().len(), 100);
+    assert_eq!(bus.bus.memory().used(), before);
+}
+
+#[test]
+fn what_a_connection_took_and_never_wrote_is_counted_for_its_client_also_after_the_session() {
+    let bus = TestBus::new();
+    let client = bus.connect("c");
+    let session = std::sync::Arc::clone(client.attachment.session());
+    client.disconnect(Departure::Normal);
+    bus.bus.count_unsent(&session, 3);
+    assert_eq!(
+        bus.bus
+            .client_drops(session.id())
+            .get(DropReason::ConnectionClosed),
+        3
+    );
+    assert_eq!(bus.dropped(DropReason::ConnectionClosed), 3);
+}
+
+#[test]
+fn output_stays_charged_until_the_connection_has_written_it() {
+    let bus = TestBus::new();
+    let client = bus.connect("c");
+    client.subscribe("t", QoS::AtMostOnce);
+    for _ in 0..10 {
+        bus.publish("t", &"x".repeat(50_000));
+    }
+    let mut out = Vec::new();
+    let _ = client.attachment.take_output(&mut out, bus.bus.now());
+    assert!(
+        bus.bus.memory().used() + 32_768 > out.len(),
+        "{}",
+        bus.bus.memory().used()
+    );
+    out.clear();
+    let _ = client.attachment.take_output(&mut out, bus.bus.now());
+    assert_eq!(bus.bus.memory().used(), 0);
+}
+
+#[test]
 fn the_byte_limit_of_a_queue_holds_and_a_message_above_it_is_refused_alone() {
     let bus = TestBus::with(|settings| {
         settings.max_queued_bytes = 1_000;

@@ -14,9 +14,9 @@ use std::sync::Arc;
 use support::{Client, Got, TestBus, now_or_never};
 use tidegate_bus::*;
 
-fn will(payload: &str, delay: u32) -> Option<Will> {
+fn will(bus: &TestBus, payload: &str, delay: u32) -> Option<Will> {
     let message = Message::new(TopicName::new("will").unwrap(), payload.as_bytes());
-    Some(Will::new(&message, delay, None))
+    Will::new(&message, delay, None, bus.bus.memory())
 }
 
 fn watcher(bus: &TestBus) -> Client {
@@ -29,7 +29,7 @@ fn connect_with_will(bus: &TestBus, expiry: u32, delay: u32) -> Client {
     bus.connect_with("c", |request| {
         request.clean_start = false;
         request.expiry = expiry;
-        request.will = will("gone", delay);
+        request.will = will(bus, "gone", delay);
     })
 }
 
@@ -184,7 +184,7 @@ fn the_claim_that_is_older_loses_whoever_attaches_last() {
     let attached = bus
         .bus
         .batch(|worker| bus.bus.attach(worker, &id, older, request));
-    assert_eq!(attached.err(), Some(Fenced));
+    assert_eq!(attached.err(), Some(AttachRefusal::Fenced));
     assert_eq!(newer.ended(), None);
 }
 
@@ -453,7 +453,7 @@ fn the_expiry_of_a_will_counts_from_its_publication() {
     let mut watcher = watcher(&bus);
     let message = Message::new(TopicName::new("will").unwrap(), b"gone");
     let client = bus.connect_with("c", |request| {
-        request.will = Some(Will::new(&message, 0, Some(30)));
+        request.will = Will::new(&message, 0, Some(30), bus.bus.memory());
     });
     bus.advance(100);
     client.disconnect(Departure::WithWill);
@@ -482,4 +482,130 @@ fn mqtt_3_1_2_22_silence_of_one_and_a_half_keep_alives_ends_the_connection() {
     let patient = bus.connect("patient");
     bus.advance(1_000_000);
     assert_eq!(patient.ended(), None);
+}
+
+#[test]
+fn a_connection_that_is_dropped_unsaid_gives_its_session_back_and_its_will_is_sent() {
+    let bus = TestBus::new();
+    let mut watcher = watcher(&bus);
+    drop(connect_with_will(&bus, 0, 0));
+    assert_eq!(watcher.payloads(), ["gone"]);
+    assert_eq!(bus.bus.counters().sessions.get(), 1);
+}
+
+#[test]
+fn there_are_as_many_sessions_as_there_may_be_and_one_that_exists_is_resumed() {
+    let bus = TestBus::with(|settings| settings.max_sessions = 2);
+    let _first = bus.connect("first");
+    bus.connect_durable("second").disconnect(Departure::Normal);
+    let id = ClientId::new("third").unwrap();
+    let claim = now_or_never(bus.bus.claim(&id)).unwrap();
+    let request = ConnectRequest {
+        clean_start: true,
+        expiry: 0,
+        will: None,
+        receive_maximum: NonZeroU16::MAX,
+        keep_alive: 0,
+        encoder: Box::new(support::LineEncoder { max_payload: 0 }),
+    };
+    let attached = bus
+        .bus
+        .batch(|worker| bus.bus.attach(worker, &id, claim, request));
+    assert_eq!(attached.err(), Some(AttachRefusal::QuotaExceeded));
+    assert!(bus.connect_durable("second").present);
+}
+
+#[test]
+fn mqtt_3_8_3_3_no_local_holds_for_retained_messages_and_for_later_sessions_of_the_client() {
+    let bus = TestBus::new();
+    let publisher = bus.connect("c");
+    bus.bus.batch(|worker| {
+        let mut message = Message::new(TopicName::new("t").unwrap(), b"own");
+        message.retain = true;
+        let _ = publisher.attachment.publish(worker, message, None).unwrap();
+    });
+    publisher.disconnect(Departure::Normal);
+    let options = SubscriptionOptions {
+        no_local: true,
+        ..Default::default()
+    };
+    for (id, received) in [("c", 0), ("other", 1)] {
+        let mut client = bus.connect(id);
+        client.subscribe_as("t", options, None);
+        assert_eq!(client.read().len(), received, "{id}");
+    }
+}
+
+#[test]
+fn mqtt_3_3_4_9_exchanges_of_an_earlier_connection_give_no_room_on_this_one() {
+    let bus = TestBus::new();
+    let mut client = bus.connect_durable("c");
+    client.subscribe("t", QoS::ExactlyOnce);
+    let now = bus.bus.now();
+    for _ in 0..2 {
+        bus.publish_as("t", "old", QoS::ExactlyOnce, |_| {});
+    }
+    let old = client.read();
+    for got in &old {
+        client.attachment.received(now, got.id(), false).unwrap();
+    }
+    client.disconnect(Departure::WithWill);
+    let (mut client, owed) = reconnect_with(&bus, "c", NonZeroU16::new(2).unwrap());
+    assert_eq!(owed.len(), 2);
+    for _ in 0..5 {
+        bus.publish_as("t", "new", QoS::AtLeastOnce, |_| {});
+    }
+    assert_eq!(client.read().len(), 2);
+    for got in &owed {
+        assert_eq!(client.attachment.complete(now, got.id()), Ok(true));
+    }
+    assert_eq!(
+        client.read().len(),
+        0,
+        "two are open on this connection already"
+    );
+}
+
+#[test]
+fn qos_0_goes_on_while_retransmission_waits_for_the_window_and_wakes_the_client() {
+    let bus = TestBus::new();
+    let mut client = bus.connect_durable("c");
+    client.subscribe("t", QoS::AtLeastOnce);
+    for n in 0..3 {
+        bus.publish_as("t", &n.to_string(), QoS::AtLeastOnce, |_| {});
+    }
+    assert_eq!(client.read().len(), 3);
+    client.disconnect(Departure::WithWill);
+    let (mut client, open) = reconnect_with(&bus, "c", NonZeroU16::MIN);
+    assert_eq!(payloads(&open), ["0"]);
+    client.wakes();
+    bus.publish_as("t", "live", QoS::AtMostOnce, |_| {});
+    assert_eq!(client.wakes(), 1);
+    assert_eq!(client.payloads(), ["live"]);
+    client.acknowledge(open[0].id());
+    assert_eq!(client.payloads(), ["1"]);
+}
+
+#[test]
+fn a_client_that_comes_and_goes_leaves_nothing_that_grows() {
+    let bus = TestBus::new();
+    for _ in 0..3_000 {
+        bus.connect_with("c", |r| {
+            r.keep_alive = u16::MAX;
+            r.expiry = u32::MAX;
+        })
+        .disconnect(Departure::Normal);
+    }
+    let session =
+        std::sync::Arc::downgrade(&bus.bus.session(&ClientId::new("c").unwrap()).unwrap());
+    let before = session.weak_count();
+    bus.advance(61);
+    bus.advance(61);
+    // One timer of the session that stands is left.
+    assert!(
+        session.weak_count() < before.min(4),
+        "{before} {}",
+        session.weak_count()
+    );
+    assert!(session.strong_count() > 0);
 }

@@ -22,6 +22,7 @@ pub(crate) fn read(
     read_connections(section, mqtt);
     read_packets(section, bus, mqtt);
     read_queues(section, bus);
+    bus.max_sessions = section.count("max_sessions", bus.max_sessions, 1..=100_000_000);
     bus.fanout_slice = section.count("fanout_slice", bus.fanout_slice, 1..=1_000_000);
     bus.route_cache_bytes = section.size("route_cache_size", bus.route_cache_bytes, 0..=GIB);
     mqtt.shutdown_disconnects_per_second = section.count(

@@ -169,7 +169,8 @@ impl<'a> Iterator for GroupPick<'a> {
             let available = self.offered < count;
             let member = &self.members[(self.first + self.offered) % count];
             self.offered += 1;
-            if member.subscriber.is_available() == available {
+            // In the second round everybody, also who was not there a moment ago.
+            if !available || member.subscriber.is_available() {
                 return Some(member);
             }
         }

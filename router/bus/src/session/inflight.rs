@@ -39,6 +39,8 @@ pub(crate) struct Flight {
     pub(crate) identifiers: Identifiers,
     /// The shared subscription it came through, when it did.
     pub(crate) shared: Option<Arc<Subscription>>,
+    /// It was published on this connection, and took from the window.
+    pub(crate) counted: bool,
 }
 
 impl Flight {
@@ -147,6 +149,15 @@ impl InFlight {
         open.into_iter().map(|(_, id)| id).collect()
     }
 
+    /// A new connection has begun: no exchange has taken from its window (MQTT 5.0 section 4.9).
+    pub(crate) fn forget_counts(&mut self) {
+        for slot in &mut self.slots {
+            if let Slot::Used(flight) = slot {
+                flight.counted = false;
+            }
+        }
+    }
+
     /// Ends every exchange, in the order of sending.
     pub(crate) fn drain(&mut self) -> Vec<Flight> {
         let order = self.in_order();
@@ -166,6 +177,7 @@ mod tests {
             message: None,
             identifiers: Identifiers::new(),
             shared: None,
+            counted: true,
         }
     }
 

@@ -45,7 +45,7 @@ pub(crate) use state::{Leftovers, State};
 use crate::budget::MemoryBudget;
 use crate::client_id::ClientId;
 use crate::counters::Counters;
-use crate::drops::{ClientDrops, DropReason};
+use crate::drops::ClientDrops;
 use crate::message::{Message, PublisherKey, StoredMessage};
 use crate::settings::Settings;
 use crate::store::Epoch;
@@ -86,6 +86,7 @@ pub enum Received {
 pub struct Session {
     key: u64,
     id: ClientId,
+    publisher_key: PublisherKey,
     load: AtomicU32,
     online: AtomicBool,
     /// Seconds since the Unix epoch when the client was last heard, for the keep alive.
@@ -108,6 +109,7 @@ impl Session {
     pub(crate) fn new(key: u64, id: ClientId, shared: Arc<Shared>) -> Self {
         Self {
             key,
+            publisher_key: PublisherKey::of(&id),
             id,
             load: AtomicU32::new(0),
             online: AtomicBool::new(false),
@@ -125,7 +127,7 @@ impl Session {
 
     /// This session as a publisher.
     pub const fn publisher_key(&self) -> PublisherKey {
-        PublisherKey(self.key)
+        self.publisher_key
     }
 
     /// Whether a connection is attached.
@@ -172,16 +174,6 @@ impl Session {
         Timestamp::from_millis(self.last_heard.load(Ordering::Relaxed))
     }
 
-    pub(crate) fn set_online(&self, online: bool) {
-        self.online.store(online, Ordering::Relaxed);
-    }
-
-    /// Counts QoS 0 messages that a connection took and never wrote.
-    pub fn count_unsent(&self, count: u64) {
-        self.lock()
-            .drop_messages(&self.shared, DropReason::ConnectionClosed, count);
-    }
-
     /// Replaces the waker of the connection and gives back the one before.
     pub(crate) fn set_waker(&self, waker: Option<Waker>) -> Option<Waker> {
         std::mem::replace(&mut *self.waker.lock(), waker)
@@ -189,10 +181,8 @@ impl Session {
 
     /// Asks the connection to end. Wakes it.
     pub fn end(&self, reason: EndReason) {
-        let told = self.lock().end_connection(reason);
-        if told {
-            self.flush();
-        }
+        self.lock().end_connection(reason);
+        self.flush();
     }
 
     /// Moves what is to be written into `out`, which is at a packet boundary. `true`: there is
@@ -243,7 +233,8 @@ impl Session {
     }
 }
 
-/// A session under its lock. On drop the load that shared groups look at is brought up to date.
+/// A session under its lock. On drop what shared groups look at without the lock is brought up to
+/// date: the load, and whether the client is there.
 pub(crate) struct Locked<'a> {
     session: &'a Session,
     state: MutexGuard<'a, State>,
@@ -268,6 +259,9 @@ impl Drop for Locked<'_> {
         self.session
             .load
             .store(self.state.load(), Ordering::Relaxed);
+        self.session
+            .online
+            .store(self.state.is_served(), Ordering::Relaxed);
     }
 }
 
@@ -339,7 +333,7 @@ impl Subscriber for Session {
         let Some(merged) = merge(
             subscriptions,
             &state.subscriptions,
-            message.publisher.0 == self.key,
+            message.publisher == self.publisher_key(),
         ) else {
             return Delivery::Skipped;
         };

@@ -6,11 +6,13 @@
 //! per line, a list of what is stored anyway, and count against no limit.
 
 use std::collections::VecDeque;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
 
 use super::inflight::Identifiers;
+use crate::budget::Charge;
 use crate::message::StoredMessage;
 use crate::qos::QoS;
 use crate::subscription::Subscription;
@@ -29,13 +31,21 @@ pub(crate) struct Item {
     pub(crate) shared: Option<Arc<Subscription>>,
 }
 
+/// The retained messages of a new subscription.
+pub(crate) struct Retained {
+    pub(crate) messages: Vec<Arc<StoredMessage>>,
+    pub(crate) charge: Charge,
+    pub(crate) subscription: Arc<Subscription>,
+}
+
 #[derive(Debug)]
 enum Waiting {
     One(Item),
     Retained {
         messages: std::vec::IntoIter<Arc<StoredMessage>>,
-        qos: QoS,
-        identifiers: Identifiers,
+        subscription: Arc<Subscription>,
+        /// Held for its drop only; shared by the entries of both lines.
+        _charge: Arc<Charge>,
     },
 }
 
@@ -72,6 +82,8 @@ pub(crate) struct Queue {
     messages: usize,
     /// Their bytes.
     bytes: usize,
+    /// No message expires before this; it may have left meanwhile.
+    earliest_expiry: Option<Timestamp>,
 }
 
 impl Queue {
@@ -104,6 +116,9 @@ impl Queue {
     pub(crate) fn push(&mut self, sequence: u64, item: Item) {
         self.messages += 1;
         self.bytes += item.message.size();
+        if let Some(at) = item.message.expires_at() {
+            self.earliest_expiry = Some(self.earliest_expiry.map_or(at, |first| first.min(at)));
+        }
         let line = Line::of(item.qos);
         self.line(line).push_back(Entry {
             sequence,
@@ -117,13 +132,22 @@ impl Queue {
     /// One whose topic has changed while it was looked up is left out when a change up to it has
     /// come live meanwhile: its value is among those, or follows live, and before them it would be
     /// newer than what it precedes.
-    pub(crate) fn push_retained(
-        &mut self,
-        sequence: u64,
-        mut messages: Vec<Arc<StoredMessage>>,
-        granted: QoS,
-        identifiers: &Identifiers,
-    ) {
+    ///
+    /// Those of an earlier subscription with the same filter that are still waiting are replaced: a
+    /// client that subscribes again and again lets no more wait than one that does so once.
+    pub(crate) fn push_retained(&mut self, sequence: u64, retained: Retained) {
+        let Retained {
+            mut messages,
+            charge,
+            subscription,
+        } = retained;
+        let filter = subscription.filter();
+        for line in [&mut self.zero, &mut self.acknowledged] {
+            line.retain(|entry| {
+                !matches!(&entry.waiting, Waiting::Retained { subscription, .. }
+                    if subscription.filter() == filter)
+            });
+        }
         let live = self.first_changes_after(sequence);
         if !live.is_empty() {
             messages.retain(|message| {
@@ -131,17 +155,19 @@ impl Queue {
                     .is_none_or(|first| *first > message.retained_version())
             });
         }
+        let granted = subscription.options().qos;
         let (acknowledged, zero): (Vec<_>, Vec<_>) = messages
             .into_iter()
             .partition(|m| m.qos().min(granted).is_acknowledged());
+        let charge = Arc::new(charge);
         for (line, messages) in [(Line::Zero, zero), (Line::Acknowledged, acknowledged)] {
             if messages.is_empty() {
                 continue;
             }
             let waiting = Waiting::Retained {
                 messages: messages.into_iter(),
-                qos: granted,
-                identifiers: identifiers.clone(),
+                subscription: Arc::clone(&subscription),
+                _charge: Arc::clone(&charge),
             };
             let line = self.line(line);
             let at = line.partition_point(|entry| entry.sequence < sequence);
@@ -186,18 +212,17 @@ impl Queue {
             match &mut queue.front_mut()?.waiting {
                 Waiting::Retained {
                     messages,
-                    qos,
-                    identifiers,
+                    subscription,
+                    ..
                 } => {
                     if let Some(message) = messages.next() {
-                        let qos = message.qos().min(*qos);
-                        let identifiers = identifiers.clone();
+                        let identifier = subscription.identifier().map(NonZeroU32::get);
                         // MQTT-3.3.1-8: sent as the result of a new subscription.
                         let item = Item {
+                            qos: message.qos().min(subscription.options().qos),
                             message,
-                            qos,
                             retain: true,
-                            identifiers,
+                            identifiers: identifier.into_iter().collect(),
                             shared: None,
                         };
                         return Some((item, false));
@@ -255,6 +280,11 @@ impl Queue {
 
     /// Removes what has expired and tells how many messages that were.
     pub(crate) fn purge(&mut self, now: Timestamp) -> u64 {
+        // A full queue asks for every message; the walk is made only when it finds something.
+        if self.earliest_expiry.is_none_or(|first| first > now) {
+            return 0;
+        }
+        let mut earliest: Option<Timestamp> = None;
         let mut purged = 0;
         let (mut messages, mut bytes) = (self.messages, self.bytes);
         for line in [&mut self.zero, &mut self.acknowledged] {
@@ -265,10 +295,16 @@ impl Queue {
                     bytes -= item.message.size();
                     false
                 }
-                _ => true,
+                Waiting::One(item) => {
+                    let later = [earliest, item.message.expires_at()];
+                    earliest = later.into_iter().flatten().min();
+                    true
+                }
+                Waiting::Retained { .. } => true,
             });
         }
         (self.messages, self.bytes) = (messages, bytes);
+        self.earliest_expiry = earliest;
         purged
     }
 

@@ -1,13 +1,13 @@
 //! What stands behind a session's lock.
 
-use std::num::{NonZeroU16, NonZeroU32};
+use std::num::NonZeroU16;
 use std::sync::Arc;
 
 use hashbrown::HashSet;
 
 use super::inflight::{Flight, Identifiers, InFlight, Step};
 use super::link::Link;
-use super::queue::{ITEM_OVERHEAD, Item, Line, Queue};
+use super::queue::{ITEM_OVERHEAD, Item, Line, Queue, Retained};
 use super::{Encoder, EndReason, Ended, Orphan, Outgoing, Received, Shared, TooLarge};
 use crate::drops::{ClientDrops, DropReason};
 use crate::message::{Message, StoredMessage};
@@ -44,6 +44,14 @@ pub(crate) struct State {
     /// Where the retained messages of a new subscription will stand, while they are looked up;
     /// live messages wait behind that place.
     holding: Option<u64>,
+}
+
+/// What goes to the client next.
+enum Next {
+    /// An exchange of an earlier connection.
+    Again(NonZeroU16),
+    /// The first message of a line.
+    Queued(Line),
 }
 
 /// One message offered to a session.
@@ -174,6 +182,7 @@ impl State {
                 message,
                 identifiers: offer.identifiers.clone(),
                 shared: offer.shared.cloned(),
+                counted: true,
             };
             self.inflight.insert(flight)
         } else {
@@ -237,6 +246,10 @@ impl State {
 
     /// The client is away, or its connection is about to end.
     fn offer_away(&mut self, shared: &Shared, offer: Offer<'_>, now: Timestamp) -> Delivery {
+        if offer.shared.is_some() && self.expiry == 0 {
+            // Another member takes it.
+            return Delivery::Skipped;
+        }
         if self.expiry == 0 {
             // The session ends with its connection: nobody will ask for the message.
             self.drop_messages(shared, DropReason::SessionEnded, 1);
@@ -289,6 +302,11 @@ impl State {
         };
         self.queue.get_or_insert_default().push(sequence, item);
         Delivery::Queued { kept }
+    }
+
+    /// Whether a connection is there that is not about to end.
+    pub(super) fn is_served(&self) -> bool {
+        self.link.as_ref().is_some_and(|link| link.end.is_none())
     }
 
     fn is_ending(&self) -> bool {
@@ -352,14 +370,10 @@ impl State {
 
     // ---- the connection's side ------------------------------------------------------------
 
-    /// Asks the connection to end; `true` when it was not asked before.
-    pub(crate) fn end_connection(&mut self, reason: EndReason) -> bool {
-        match &mut self.link {
-            Some(link) if link.end.is_none() => {
-                link.end = Some(reason);
-                true
-            }
-            _ => false,
+    /// Asks the connection to end, for the first reason there is.
+    pub(crate) fn end_connection(&mut self, reason: EndReason) {
+        if let Some(link) = &mut self.link {
+            link.end.get_or_insert(reason);
         }
     }
 
@@ -369,8 +383,7 @@ impl State {
         out: &mut Vec<u8>,
         now: Timestamp,
     ) -> Result<bool, Ended> {
-        self.refill(shared, now);
-        let more = self.has_ready();
+        let more = self.refill(shared, now);
         let Some(link) = self.link.as_deref_mut() else {
             return Err(Ended(EndReason::TakenOver));
         };
@@ -398,55 +411,58 @@ impl State {
         link.end.map_or(Ok(more), |reason| Err(Ended(reason)))
     }
 
-    /// Whether something waits that could go now.
-    fn has_ready(&self) -> bool {
+    /// What goes next, if anything may.
+    fn next_step(&mut self) -> Option<Next> {
         if self.holding.is_some() {
-            return false;
+            return None;
         }
-        let Some(link) = &self.link else { return false };
+        let link = self.link.as_deref().filter(|link| link.end.is_none())?;
         let open = link.quota > 0 && self.inflight.has_room();
-        (open && !link.resend.is_empty())
-            || self.queue.as_ref().is_some_and(|q| q.turn(open).is_some())
+        let resend = link.resend.front().copied();
+        if let Some(id) = resend {
+            if open || !self.is_publish(id) {
+                return Some(Next::Again(id));
+            }
+            // What is sent again goes before everything but QoS 0, which waits for no window.
+            return self.queue.as_ref()?.turn(false).map(Next::Queued);
+        }
+        self.queue.as_ref()?.turn(open).map(Next::Queued)
     }
 
-    /// Moves what may go from the queue to the outbox.
-    fn refill(&mut self, shared: &Shared, now: Timestamp) {
-        if self.holding.is_some() {
-            return;
-        }
-        loop {
+    /// Moves what may go from the queue to the outbox. `true`: more may go when that is written.
+    fn refill(&mut self, shared: &Shared, now: Timestamp) -> bool {
+        let mut more = false;
+        while let Some(next) = self.next_step() {
             let Some(link) = self.link.as_deref_mut() else {
-                return;
+                break;
             };
-            if link.end.is_some() || link.outbox.len() >= REFILL_BYTES {
-                return;
+            if link.outbox.len() >= REFILL_BYTES {
+                more = true;
+                break;
             }
-            let open = link.quota > 0 && self.inflight.has_room();
-            if let Some(&id) = link.resend.front() {
-                if self.is_publish(id) && !open {
-                    return;
-                }
-                if let Some(link) = self.link.as_deref_mut() {
+            match next {
+                Next::Again(id) => {
                     link.resend.pop_front();
+                    self.send_again(shared, id, now);
                 }
-                self.send_again(shared, id, now);
-                continue;
+                Next::Queued(line) => {
+                    let Some((item, counted)) =
+                        self.queue.as_mut().and_then(|queue| queue.pop(line))
+                    else {
+                        // A list of retained messages was at its end; it is gone now.
+                        continue;
+                    };
+                    if counted {
+                        shared.budget.release(ITEM_OVERHEAD);
+                    }
+                    self.send_queued(shared, item, now);
+                }
             }
-            let Some(queue) = self.queue.as_deref_mut() else {
-                return;
-            };
-            let Some(line) = queue.turn(open) else { break };
-            let Some((item, counted)) = queue.pop(line) else {
-                continue;
-            };
-            if counted {
-                shared.budget.release(ITEM_OVERHEAD);
-            }
-            self.send_queued(shared, item, now);
         }
         if self.queue.as_ref().is_some_and(|queue| queue.is_empty()) {
             self.queue = None;
         }
+        more
     }
 
     fn is_publish(&mut self, id: NonZeroU16) -> bool {
@@ -469,6 +485,7 @@ impl State {
                 message: keep.then(|| Arc::clone(&item.message)),
                 identifiers: item.identifiers.clone(),
                 shared: item.shared,
+                counted: true,
             };
             self.inflight.insert(flight)
         } else {
@@ -505,6 +522,7 @@ impl State {
         let Some(message) = flight.message.clone() else {
             return;
         };
+        flight.counted = true;
         let (qos, retain) = (flight.qos(), flight.retain);
         let identifiers = flight.identifiers.clone();
         // Delivery has begun, so the message is not dropped when it has expired meanwhile
@@ -572,12 +590,15 @@ impl State {
     }
 
     fn close(&mut self, shared: &Shared, id: NonZeroU16, refused: bool, now: Timestamp) {
-        self.inflight.remove(id);
+        let counted = self
+            .inflight
+            .remove(id)
+            .is_some_and(|flight| flight.counted);
         if refused {
             // MQTT-4.8.2-6: discarded, also when it came through a shared subscription.
             self.drop_messages(shared, DropReason::RefusedByReceiver, 1);
         }
-        if let Some(link) = &mut self.link {
+        if let Some(link) = self.link.as_mut().filter(|_| counted) {
             link.restore_quota();
         }
         if self.queue.is_some() || self.link.as_ref().is_some_and(|l| !l.resend.is_empty()) {
@@ -595,8 +616,9 @@ impl State {
     /// Lets the retained messages go first and then what has come meanwhile.
     pub(crate) fn release_retained(
         &mut self,
+        shared: &Shared,
         messages: Vec<Arc<StoredMessage>>,
-        subscription: &Subscription,
+        subscription: &Arc<Subscription>,
     ) {
         let Some(sequence) = self.holding.take() else {
             return;
@@ -604,15 +626,22 @@ impl State {
         if messages.is_empty() {
             return;
         }
-        let identifiers = subscription
-            .identifier()
-            .map(NonZeroU32::get)
-            .into_iter()
-            .collect();
-        let granted = subscription.options().qos;
+        let count = messages.len();
+        let Some(charge) = shared
+            .budget
+            .charge(count * size_of::<Arc<StoredMessage>>())
+        else {
+            self.drop_messages(shared, DropReason::MemoryFull, count as u64);
+            return;
+        };
+        let retained = Retained {
+            messages,
+            charge,
+            subscription: Arc::clone(subscription),
+        };
         self.queue
             .get_or_insert_default()
-            .push_retained(sequence, messages, granted, &identifiers);
+            .push_retained(sequence, retained);
     }
 
     // ---- coming and going ---------------------------------------------------------------------
@@ -629,6 +658,7 @@ impl State {
         self.holding = None;
         let mut link = Link::new(encoder, window, patience_millis);
         link.resend = self.inflight.in_order().into();
+        self.inflight.forget_counts();
         // The connection takes output right after it has attached.
         link.scheduled = true;
         self.link = Some(Box::new(link));

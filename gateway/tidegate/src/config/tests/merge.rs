@@ -148,6 +148,7 @@ max_retained_messages = 20
 max_retained_size = "21KiB"
 fanout_slice = 22
 route_cache_size = "23KiB"
+max_sessions = 25
 shutdown_disconnects_per_second = 24
 shutdown_timeout = "24s"
 
@@ -218,6 +219,7 @@ fn every_key_sets_its_setting() {
     assert_eq!(bus.max_retained_bytes, 21 << 10);
     assert_eq!(bus.fanout_slice, 22);
     assert_eq!(bus.route_cache_bytes, 23 << 10);
+    assert_eq!(bus.max_sessions, 25);
     assert_eq!(bus.max_session_expiry, Duration::from_secs(25 * 3600));
     assert!(bus.queue_qos0_while_offline);
     assert_eq!(bus.slow_consumer_policy, SlowConsumerPolicy::DropOld);

@@ -82,6 +82,12 @@ const RANGES: &[(&str, &str, &str, &str)] = &[
         "0 to 1,000,000,000",
     ),
     ("limits.max_retained_size", "-1", "\"1025GiB\"", "0 to 1TiB"),
+    (
+        "limits.max_sessions",
+        "0",
+        "100_000_001",
+        "1 to 100,000,000",
+    ),
     ("limits.fanout_slice", "0", "1_000_001", "1 to 1,000,000"),
     ("limits.route_cache_size", "-1", "\"2GiB\"", "0 to 1GiB"),
     (
