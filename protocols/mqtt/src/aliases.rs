@@ -61,7 +61,7 @@ impl InboundAliases {
 /// reached; other topics go out in full.
 #[derive(Debug)]
 pub(crate) struct OutboundAliases {
-    by_topic: HashMap<Box<str>, NonZeroU16>,
+    by_topic: HashMap<Box<str>, NonZeroU16, foldhash::fast::RandomState>,
     maximum: u16,
 }
 
@@ -97,7 +97,7 @@ impl Aliased {
 impl OutboundAliases {
     pub(crate) fn new(maximum: u16) -> Self {
         Self {
-            by_topic: HashMap::new(),
+            by_topic: HashMap::default(),
             maximum,
         }
     }

@@ -596,8 +596,7 @@ fn a_client_that_comes_and_goes_leaves_nothing_that_grows() {
         })
         .disconnect(Departure::Normal);
     }
-    let session =
-        std::sync::Arc::downgrade(&bus.bus.session(&ClientId::new("c").unwrap()).unwrap());
+    let session = Arc::downgrade(&bus.bus.session(&ClientId::new("c").unwrap()).unwrap());
     let before = session.weak_count();
     bus.advance(61);
     bus.advance(61);
