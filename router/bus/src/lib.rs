@@ -6,7 +6,7 @@
 //! engines implement [`Store`], the access chain [`Access`].
 //!
 //! To follow a message, read [`Attachment::publish`], then `bus.rs` (routing), `routes.rs` and
-//! `index/` (who receives it), `session/state.rs` (what becomes of it at one receiver).
+//! `index/` (who receives it), `session/delivery.rs` (what becomes of it at one receiver).
 
 mod access;
 mod attachment;

@@ -27,8 +27,10 @@
 //!    the queue, nothing of that line passes it.
 //! 5. What is lost is counted, once, with a reason: by [`State::drop_messages`].
 
+mod delivery;
 mod inflight;
 mod link;
+mod output;
 mod queue;
 mod state;
 
@@ -337,7 +339,7 @@ impl Subscriber for Session {
         ) else {
             return Delivery::Skipped;
         };
-        let offer = state::Offer {
+        let offer = delivery::Offer {
             message,
             qos: message.qos.min(merged.qos),
             retain: message.retain && merged.retain_as_published,
