@@ -34,13 +34,29 @@ struct Node {
     children: Option<Box<Children>>,
 }
 
+struct Shard {
+    root: RwLock<Node>,
+    /// No message of the shard expires before this, in milliseconds since the Unix epoch; it may
+    /// have been replaced meanwhile. A shard where nothing can have expired is not walked.
+    earliest_expiry: AtomicU64,
+}
+
+impl Default for Shard {
+    fn default() -> Self {
+        Self {
+            root: RwLock::default(),
+            earliest_expiry: AtomicU64::new(Timestamp::NEVER.as_millis()),
+        }
+    }
+}
+
 /// As many messages or bytes are retained as may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct RetainedFull;
 
 /// The retained messages of a bus, by topic; sharded by first level.
 pub(crate) struct Retained {
-    shards: Box<[RwLock<Node>]>,
+    shards: Box<[Shard]>,
     hasher: foldhash::fast::FixedState,
     /// Numbers the changes. Advanced under the lock of the topic's shard.
     version: AtomicU64,
@@ -49,13 +65,13 @@ pub(crate) struct Retained {
 impl Retained {
     pub(crate) fn new() -> Self {
         Self {
-            shards: (0..SHARDS).map(|_| RwLock::default()).collect(),
+            shards: (0..SHARDS).map(|_| Shard::default()).collect(),
             hasher: foldhash::fast::FixedState::default(),
             version: AtomicU64::new(0),
         }
     }
 
-    fn shard(&self, first_level: &str) -> &RwLock<Node> {
+    fn shard(&self, first_level: &str) -> &Shard {
         let mut hasher = self.hasher.build_hasher();
         hasher.write(first_level.as_bytes());
         &self.shards[hasher.finish() as usize % SHARDS]
@@ -74,9 +90,8 @@ impl Retained {
     ) -> Result<(), RetainedFull> {
         let topic = message.topic;
         let size = cost(topic.as_str(), message.size());
-        let mut root = self
-            .shard(topic.levels().next().unwrap_or_default())
-            .write();
+        let shard = self.shard(topic.levels().next().unwrap_or_default());
+        let mut root = shard.root.write();
         let replaced = get(&root, topic).map_or(0, |old| cost(old.topic(), old.size()));
         // The counters are shared by all shards, so two that grow at once may pass the limit by
         // one message each; the limit is about memory, not about a sum.
@@ -98,6 +113,11 @@ impl Retained {
         });
         message.retained_version = self.next_version();
         node.message = Some(Arc::new(StoredMessage::uncharged(message)));
+        if let Some(at) = message.expires_at {
+            shard
+                .earliest_expiry
+                .fetch_min(at.as_millis(), Ordering::Relaxed);
+        }
         if replaced == 0 {
             counters.retained_messages.add(1);
         }
@@ -109,7 +129,7 @@ impl Retained {
     /// Forgets the message of a topic (MQTT-3.3.1-6), and numbers the change.
     pub(crate) fn clear(&self, message: &mut Message<'_>, counters: &Counters) {
         let levels: SmallVec<[&str; 16]> = message.topic.levels().collect();
-        let mut root = self.shard(levels[0]).write();
+        let mut root = self.shard(levels[0]).root.write();
         message.retained_version = self.next_version();
         if let Some(message) = remove(&mut root, &levels) {
             forget(&message, counters);
@@ -128,7 +148,7 @@ impl Retained {
         match levels[0] {
             "+" | "#" => {
                 for shard in &self.shards {
-                    let root = shard.read();
+                    let root = shard.root.read();
                     for (level, child) in root.children.iter().flat_map(|c| c.iter()) {
                         // MQTT-4.7.2-1
                         if level.starts_with('$') {
@@ -142,7 +162,7 @@ impl Retained {
                     }
                 }
             }
-            literal => collect(&self.shard(literal).read(), &levels, &mut visit),
+            literal => collect(&self.shard(literal).root.read(), &levels, &mut visit),
         }
         found
     }
@@ -151,16 +171,26 @@ impl Retained {
     /// with a number that goes up, it comes around to every shard.
     pub(crate) fn purge(&self, turn: usize, now: Timestamp, counters: &Counters) -> u64 {
         let shard = &self.shards[turn % SHARDS];
+        if shard.earliest_expiry.load(Ordering::Relaxed) > now.as_millis() {
+            return 0;
+        }
+        // What is retained during the walk lowers it again.
+        let never = Timestamp::NEVER.as_millis();
+        shard.earliest_expiry.store(never, Ordering::Relaxed);
+        let mut earliest = never;
         let mut expired = Vec::new();
-        collect_all(&shard.read(), &mut |message| {
+        collect_all(&shard.root.read(), &mut |message| {
             if message.is_expired(now) {
                 expired.push(Arc::clone(message));
+            } else if let Some(at) = message.expires_at() {
+                earliest = earliest.min(at.as_millis());
             }
         });
+        shard.earliest_expiry.fetch_min(earliest, Ordering::Relaxed);
         let mut purged = 0;
         for message in expired {
             let levels: SmallVec<[&str; 16]> = message.topic().split('/').collect();
-            let mut root = shard.write();
+            let mut root = shard.root.write();
             // It may have been replaced meanwhile.
             let topic = TopicName::trusted(message.topic());
             if get(&root, topic).is_some_and(|now_there| Arc::ptr_eq(now_there, &message)) {
