@@ -56,8 +56,7 @@ async fn live(config: Config, ready_file: Option<&Path>) -> anyhow::Result<()> {
         ready_file::remove_stale(path).with_context(|| cannot_be_written(path))?;
     }
     let data_dir = &config.node.data_dir;
-    std::fs::create_dir_all(data_dir)
-        .with_context(|| format!("the data directory {} cannot be made", data_dir.display()))?;
+    prepare(data_dir)?;
 
     let listeners = Listeners::bind(&config).await?;
     let up = banner(&listeners.lines());
@@ -92,6 +91,22 @@ async fn live(config: Config, ready_file: Option<&Path>) -> anyhow::Result<()> {
     http.stop().await;
     tracing::info!("The gateway has drained and ends.");
     Ok(())
+}
+
+/// Makes the data directory and sees to it that it can be written to: better told now than when the
+/// first thing has to be kept.
+fn prepare(data_dir: &Path) -> anyhow::Result<()> {
+    std::fs::create_dir_all(data_dir)
+        .with_context(|| format!("the data directory {} cannot be made", data_dir.display()))?;
+    let probe = data_dir.join(format!(".probe-{}", std::process::id()));
+    std::fs::write(&probe, b"")
+        .and_then(|()| std::fs::remove_file(&probe))
+        .with_context(|| {
+            format!(
+                "the data directory {} cannot be written to",
+                data_dir.display()
+            )
+        })
 }
 
 fn cannot_be_written(path: &Path) -> String {

@@ -89,17 +89,21 @@ impl Adapter {
         let all = async {
             let mut told: u32 = 0;
             let mut tick = tokio::time::interval(Duration::from_millis(100));
-            for session in self.bus.sessions() {
-                if !session.is_connected() {
-                    continue;
+            while self.open_connections() > 0 {
+                // More than once: who was connecting when the listeners closed is here now.
+                for session in self.bus.sessions() {
+                    if !session.is_connected() {
+                        continue;
+                    }
+                    if pace > 0 && told.is_multiple_of((pace / 10).max(1)) {
+                        tick.tick().await;
+                    }
+                    told += 1;
+                    session.end(EndReason::ServerShuttingDown);
                 }
-                if pace > 0 && told.is_multiple_of((pace / 10).max(1)) {
-                    tick.tick().await;
-                }
-                told += 1;
-                session.end(EndReason::ServerShuttingDown);
+                let closed = self.admission.all_closed();
+                let _ = tokio::time::timeout(Duration::from_millis(200), closed).await;
             }
-            self.admission.all_closed().await;
         };
         // What has not closed by then is closed by the end of the process.
         let _ = tokio::time::timeout(self.settings.shutdown_timeout, all).await;

@@ -36,14 +36,15 @@ impl InboundAliases {
         }
         let place = usize::from(alias.get()) - 1;
         match topic {
-            // Not kept: the bus refuses the topic, now and when the alias is used.
-            Some(topic) if topic.as_str().len() > longest => Ok(topic),
             Some(topic) => {
                 let topics = self.0.get_or_insert_default();
                 if topics.len() <= place {
                     topics.resize(place + 1, None);
                 }
-                topics[place] = Some(topic.as_str().into());
+                // A topic that the bus refuses for its length is not kept, and neither is what the
+                // alias stood for before.
+                let short = topic.as_str().len() <= longest;
+                topics[place] = short.then(|| topic.as_str().into());
                 Ok(topic)
             }
             None => {
@@ -137,6 +138,14 @@ mod tests {
         assert_eq!(aliases.resolve(None, one, 2, 10), Ok(a));
         assert_eq!(aliases.resolve(Some(b), one, 2, 10), Ok(b));
         assert_eq!(aliases.resolve(None, one, 2, 10), Ok(b));
+        let long = "too long for it".to_owned();
+        let long = TopicName::new(&long).unwrap();
+        assert_eq!(aliases.resolve(Some(long), one, 2, 10), Ok(long));
+        assert_eq!(
+            aliases.resolve(None, one, 2, 10),
+            Err(ReasonCode::ProtocolError),
+            "the alias does not stand for its topic of before"
+        );
         let three = NonZeroU16::new(3);
         assert_eq!(
             aliases.resolve(Some(a), three, 2, 10),

@@ -389,8 +389,30 @@ impl Protocol {
         if let Err(error) = result {
             reason = self.refused_by_store(ack, &error)?;
         }
-        Ack::with_reason(ack.packet_id, reason).encode(ack.kind, self.terms.version, out);
+        if reason.is_error() {
+            self.encode_refusal(ack, reason, out);
+        } else {
+            Ack::with_reason(ack.packet_id, reason).encode(ack.kind, self.terms.version, out);
+        }
         Ok(())
+    }
+
+    #[cold]
+    fn encode_refusal(&self, ack: PendingAck, reason: ReasonCode, out: &mut Vec<u8>) {
+        let words = refused_publish(reason).filter(|_| self.terms.problem_information);
+        let block = reason_string(words);
+        let start = out.len();
+        let refusal = Ack {
+            packet_id: ack.packet_id,
+            reason,
+            properties: block.as_properties(),
+        };
+        refusal.encode(ack.kind, self.terms.version, out);
+        // MQTT-3.4.2-2: no words that make the packet too large.
+        if out.len() - start > self.terms.maximum_packet_size as usize {
+            out.truncate(start);
+            Ack::with_reason(ack.packet_id, reason).encode(ack.kind, self.terms.version, out);
+        }
     }
 
     #[cold]
@@ -447,13 +469,21 @@ impl Protocol {
             };
             reasons.push(reason);
         }
-        let suback = SubAck {
+        let words = reasons.iter().find_map(|reason| refused_filter(*reason));
+        let block = reason_string(words.filter(|_| self.terms.problem_information));
+        let mut suback = SubAck {
             packet_id: subscribe.packet_id,
-            properties: crate::codec::Properties::EMPTY,
+            properties: block.as_properties(),
             reasons: ReasonCodes::new(&reasons),
         };
         let start = out.len();
         suback.encode(self.terms.version, out);
+        if out.len() - start > self.terms.maximum_packet_size as usize {
+            // MQTT-3.9.2-1: no words that make the packet too large.
+            out.truncate(start);
+            suback.properties = crate::codec::Properties::EMPTY;
+            suback.encode(self.terms.version, out);
+        }
         self.check_size(start, out)
     }
 
@@ -552,17 +582,22 @@ fn check_receive_maximum(
     Ok(())
 }
 
+fn reason_string(words: Option<&str>) -> PropertyBlock {
+    let mut block = PropertyBlock::new();
+    if let Some(words) = words {
+        block.push(Property::ReasonString(words));
+    }
+    block
+}
+
 fn encode_disconnect(ending: &Ending, terms: Terms, out: &mut Vec<u8>) {
     let (reason, text) = match ending {
         Ending::Lost | Ending::Client { .. } => return,
         Ending::Violation { reason, text } => (*reason, Some(text.as_str())),
-        Ending::Bus(reason) => (reason_of(*reason), None),
+        Ending::Bus(reason) => (reason_of(*reason), Some(text_of(*reason))),
     };
     let start = out.len();
-    let mut properties = PropertyBlock::new();
-    if let Some(text) = text.filter(|_| terms.problem_information) {
-        properties.push(Property::ReasonString(text));
-    }
+    let properties = reason_string(text.filter(|_| terms.problem_information));
     Disconnect {
         reason,
         properties: properties.as_properties(),
@@ -572,6 +607,40 @@ fn encode_disconnect(ending: &Ending, terms: Terms, out: &mut Vec<u8>) {
     if out.len() - start > terms.maximum_packet_size as usize {
         out.truncate(start);
         Disconnect::with_reason(reason).encode(Version::V5, out);
+    }
+}
+
+const fn text_of(end: EndReason) -> &'static str {
+    match end {
+        EndReason::TakenOver => "another connection uses the client identifier",
+        EndReason::SlowConsumer => "the client does not keep up with its messages",
+        EndReason::KeepAliveTimeout => "nothing was heard for one and a half times the keep alive",
+        EndReason::ServerShuttingDown => "the gateway shuts down",
+        EndReason::Administrative => "an operator ended the connection",
+        _ => "the gateway ended the connection",
+    }
+}
+
+/// Why a PUBLISH was refused, in words.
+const fn refused_publish(reason: ReasonCode) -> Option<&'static str> {
+    match reason {
+        ReasonCode::NotAuthorized => Some("the client may not publish to this topic"),
+        ReasonCode::TopicNameInvalid => Some("the topic is longer or deeper than the limits allow"),
+        ReasonCode::QuotaExceeded => Some("there is no room to keep the message"),
+        ReasonCode::UnspecifiedError => Some("the store failed"),
+        _ => None,
+    }
+}
+
+/// Why a filter was refused, in words.
+const fn refused_filter(reason: ReasonCode) -> Option<&'static str> {
+    match reason {
+        ReasonCode::NotAuthorized => Some("the client may not subscribe to this filter"),
+        ReasonCode::TopicFilterInvalid => {
+            Some("the filter is longer or deeper than the limits allow")
+        }
+        ReasonCode::QuotaExceeded => Some("the client has as many subscriptions as it may"),
+        _ => None,
     }
 }
 

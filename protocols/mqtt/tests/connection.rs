@@ -530,3 +530,72 @@ async fn mqtt_3_1_2_24_a_new_alias_is_left_out_where_the_packet_would_not_fit() 
         assert_eq!(client.next().await, "PingResp");
     }
 }
+
+/// Connects with or without Request Problem Information and gives back the stream.
+async fn connect_asking(gateway: &Gateway, problem_information: u8) -> DuplexStream {
+    let (mut ours, theirs) = duplex(4_096);
+    gateway.adapter.accept(theirs, None);
+    let mut connect = b"\x10\x10\0\x04MQTT\x05\x02\0\0\x02\x17\x01\0\x01c".to_vec();
+    connect[14] = problem_information;
+    ours.write_all(&connect).await.unwrap();
+    let mut connack = [0; 2];
+    ours.read_exact(&mut connack).await.unwrap();
+    let mut rest = vec![0; usize::from(connack[1])];
+    ours.read_exact(&mut rest).await.unwrap();
+    ours
+}
+
+#[tokio::test]
+async fn mqtt_3_1_2_29_refusals_have_words_unless_the_client_wants_none() {
+    for wanted in [1, 0] {
+        let gateway = Gateway::new(Arc::new(MemoryStore::new()));
+        let mut stream = connect_asking(&gateway, wanted).await;
+        stream.write_all(&too_deep(5, Version::V5)).await.unwrap();
+        // SUBSCRIBE to a filter that is too deep.
+        let filter = "a/".repeat(40);
+        let filters = [(filter.as_str(), SubscriptionOptions::default())];
+        let subscribe = Subscribe {
+            packet_id: NonZeroU16::MIN,
+            properties: tidegate_mqtt::codec::Properties::EMPTY,
+            filters: SubscribeFilters::new(&filters),
+        };
+        let mut out = Vec::new();
+        subscribe.encode(Version::V5, &mut out);
+        stream.write_all(&out).await.unwrap();
+        let mut bytes = Vec::new();
+        let mut words = Vec::new();
+        while words.len() < 3 {
+            let found = match split(&bytes, u32::MAX).unwrap() {
+                Split::Frame(frame) => Some((
+                    frame.len,
+                    match decode(Version::V5, frame).unwrap() {
+                        Packet::PubRec(ack) => ack.properties.reason_string().map(str::to_owned),
+                        Packet::SubAck(ack) => ack.properties.reason_string().map(str::to_owned),
+                        Packet::Disconnect(last) => {
+                            last.properties.reason_string().map(str::to_owned)
+                        }
+                        other => panic!("{other:?}"),
+                    },
+                )),
+                Split::Incomplete { .. } => None,
+            };
+            if let Some((len, text)) = found {
+                bytes.drain(..len);
+                words.push(text);
+                if words.len() == 2 {
+                    let id = ClientId::new("c").unwrap();
+                    gateway.bus.disconnect(&id, EndReason::Administrative);
+                }
+                continue;
+            }
+            let mut chunk = [0; 512];
+            let read = stream.read(&mut chunk).await.unwrap();
+            assert!(read > 0, "closed after {words:?}");
+            bytes.extend_from_slice(&chunk[..read]);
+        }
+        assert!(
+            words.iter().all(|text| text.is_some() == (wanted == 1)),
+            "{wanted} {words:?}"
+        );
+    }
+}

@@ -122,6 +122,8 @@ impl Bus {
         clock: Arc<dyn Clock>,
     ) -> Arc<Self> {
         static NUMBER: AtomicU64 = AtomicU64::new(1);
+        let mut settings = settings;
+        settings.max_topic_levels = settings.max_topic_levels.min(Settings::MAX_TOPIC_LEVELS);
         let budget = Arc::new(MemoryBudget::new(settings.max_memory_bytes));
         let counters = Counters::default();
         Arc::new(Self {

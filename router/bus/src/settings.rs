@@ -47,7 +47,7 @@ pub struct Settings {
     pub max_client_id_bytes: usize,
     /// Longest topic name or filter, 1 to 65,535 bytes.
     pub max_topic_bytes: usize,
-    /// Most levels of a topic name or filter.
+    /// Most levels of a topic name or filter, 1 to [`Settings::MAX_TOPIC_LEVELS`].
     pub max_topic_levels: usize,
     /// Most subscriptions of one client.
     pub max_subscriptions_per_client: usize,
@@ -78,6 +78,12 @@ pub struct Settings {
     pub fanout_slice: usize,
     /// Most bytes of one worker's cache of topics and their receivers.
     pub route_cache_bytes: usize,
+}
+
+impl Settings {
+    /// The highest limit on topic levels. Tries are walked one level deeper at a time, on a stack
+    /// that a client must not be able to exhaust.
+    pub const MAX_TOPIC_LEVELS: usize = 256;
 }
 
 impl Default for Settings {

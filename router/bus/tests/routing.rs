@@ -141,6 +141,7 @@ fn mqtt_3_3_4_overlapping_filters_give_one_copy_with_the_highest_qos_and_all_ide
     client.subscribe_as("a/#", options(QoS::AtMostOnce), Some(7));
     client.subscribe_as("a/+", options(QoS::ExactlyOnce), Some(9));
     client.subscribe_as("+/b", options(QoS::AtLeastOnce), None);
+    client.subscribe_as("+/+", options(QoS::AtMostOnce), Some(9));
     client.subscribe_as("other", options(QoS::ExactlyOnce), Some(11));
     bus.publish_as("a/b", "m", QoS::AtLeastOnce, |_| {});
     let got = client.read();
@@ -154,7 +155,7 @@ fn mqtt_3_3_4_overlapping_filters_give_one_copy_with_the_highest_qos_and_all_ide
     };
     let mut identifiers = identifiers.clone();
     identifiers.sort_unstable();
-    assert_eq!((*qos, identifiers), (1, vec![7, 9]));
+    assert_eq!((*qos, identifiers), (1, vec![7, 9, 9]));
 }
 
 #[test]
@@ -413,4 +414,36 @@ fn a_large_fan_out_goes_in_slices_and_reaches_everybody_once() {
         assert_eq!(client.payloads(), ["m"]);
         assert_eq!(client.wakes(), 1);
     }
+}
+
+#[test]
+fn the_deepest_topics_that_may_be_go_through_every_walk() {
+    let bus = TestBus::with(|settings| {
+        settings.max_topic_levels = usize::MAX;
+        settings.max_topic_bytes = MAX_STRING_BYTES;
+    });
+    let deepest = "/".repeat(Settings::MAX_TOPIC_LEVELS - 1);
+    // The stack of a worker thread is 2 MiB, as is that of a test.
+    bus.publish_as(&deepest, "m", QoS::AtMostOnce, |m| m.retain = true);
+    let mut client = bus.connect("c");
+    for filter in [deepest.as_str(), "#", &"+/".repeat(200)[..399]] {
+        client.subscribe(filter, QoS::AtMostOnce);
+    }
+    assert_eq!(
+        client.read().len(),
+        2,
+        "retained, for the topic itself and for #"
+    );
+    bus.publish(&deepest, "m");
+    assert_eq!(client.read().len(), 1);
+    assert!(client.unsubscribe(&deepest));
+    bus.publish_as(&deepest, "", QoS::AtMostOnce, |m| m.retain = true);
+    assert_eq!(bus.bus.counters().retained_messages.get(), 0);
+    let too_deep = format!("{deepest}/");
+    let now = bus.bus.now();
+    let filter = TopicFilter::new(&too_deep).unwrap();
+    let refused = client
+        .attachment
+        .subscribe(now, filter, SubscriptionOptions::default(), None);
+    assert_eq!(refused, Err(SubscribeRefusal::TopicFilterInvalid));
 }

@@ -71,7 +71,11 @@ fn read_packets(
     );
     bus.max_client_id_bytes = section.size("max_client_id_size", bus.max_client_id_bytes, 1..=U16);
     bus.max_topic_bytes = section.size("max_topic_size", bus.max_topic_bytes, 1..=U16);
-    bus.max_topic_levels = section.count("max_topic_levels", bus.max_topic_levels, 1..=U16);
+    bus.max_topic_levels = section.count(
+        "max_topic_levels",
+        bus.max_topic_levels,
+        1..=tidegate_bus::Settings::MAX_TOPIC_LEVELS as u64,
+    );
     bus.max_subscriptions_per_client = section.count(
         "max_subscriptions_per_client",
         bus.max_subscriptions_per_client,

@@ -275,7 +275,7 @@ struct Merged {
 }
 
 /// Brings the live subscriptions together: the highest QoS, the retain flag as published when one
-/// of them asks for it, every identifier once. `None` when none is live, or all that are want
+/// of them asks for it, every identifier. `None` when none is live, or all that are want
 /// nothing of this publisher. `standing` are the subscriptions the session has now, by filter.
 fn merge(
     subscriptions: &[Arc<Subscription>],
@@ -286,7 +286,9 @@ fn merge(
     for subscription in subscriptions {
         if subscription.is_live() {
             add_to(&mut merged, subscription, publisher_is_self);
-        } else if let Some(successor) = find(standing, subscription.filter()) {
+        } else if let Some(successor) = find(standing, subscription.filter())
+            && !subscriptions.iter().any(|s| std::ptr::eq(&**s, successor))
+        {
             // The client has subscribed anew since the route was found: no message is lost between
             // the two (MQTT-3.8.4-4).
             add_to(&mut merged, successor, publisher_is_self);
@@ -313,11 +315,10 @@ fn add_to(merged: &mut Option<Merged>, subscription: &Subscription, publisher_is
     });
     merged.qos = merged.qos.max(options.qos);
     merged.retain_as_published |= options.retain_as_published;
-    if let Some(identifier) = subscription.identifier().map(NonZeroU32::get)
-        && !merged.identifiers.contains(&identifier)
-    {
-        merged.identifiers.push(identifier);
-    }
+    // Two subscriptions with one identifier give it twice (MQTT 5.0 section 3.3.4).
+    merged
+        .identifiers
+        .extend(subscription.identifier().map(NonZeroU32::get));
 }
 
 impl Subscriber for Session {

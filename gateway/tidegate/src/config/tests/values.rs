@@ -40,7 +40,7 @@ const RANGES: &[(&str, &str, &str, &str)] = &[
     ),
     ("limits.max_client_id_size", "0", "65_536", "1 to 65535"),
     ("limits.max_topic_size", "0", "\"64KiB\"", "1 to 65535"),
-    ("limits.max_topic_levels", "0", "65_536", "1 to 65,535"),
+    ("limits.max_topic_levels", "0", "257", "1 to 256"),
     (
         "limits.max_subscriptions_per_client",
         "0",
