@@ -259,6 +259,17 @@ fn a_wrong_configuration_starts_nothing() {
 }
 
 #[test]
+fn a_data_directory_that_cannot_be_used_is_told_before_anything_starts() {
+    let directory = tempfile::tempdir().unwrap();
+    // A file is in the way: that stops root, too, whom no permission stops.
+    std::fs::write(directory.path().join("data"), b"not a directory").unwrap();
+    let (code, log) = output(&mut command(&directory));
+    assert_eq!(code, Some(1));
+    assert!(log.contains("the data directory"), "{log}");
+    assert!(!log.contains("The gateway is up"), "{log}");
+}
+
+#[test]
 fn run_is_the_same_as_no_command() {
     let directory = tempfile::tempdir().unwrap();
     let mut run = Command::new(env!("CARGO_BIN_EXE_tidegate"));

@@ -81,3 +81,33 @@ fn a_live_qos_0_message_allocates_nothing_the_batch_one_buffer_a_receiver() {
     let ten = allocations(10, QoS::AtMostOnce);
     assert!(ten <= 20, "{ten}");
 }
+
+/// Clients come, subscribe, receive and go; the clock moves on so that timers and caches let go.
+fn come_and_go(bus: &TestBus, rounds: usize) {
+    for round in 0..rounds {
+        let client = bus.connect_with(&format!("c{}", round % 50), |request| {
+            request.keep_alive = 60;
+            request.clean_start = round % 3 == 0;
+            request.expiry = if round % 2 == 0 { 30 } else { 0 };
+        });
+        client.subscribe("site/+/meter/#", QoS::AtLeastOnce);
+        client.subscribe(&format!("own/{round}"), QoS::AtMostOnce);
+        bus.publish_as("site/1/meter/2", "m", QoS::AtLeastOnce, |m| m.retain = true);
+        bus.publish(&format!("own/{round}"), "m");
+        client.disconnect(Departure::WithWill);
+    }
+    for _ in 0..4 {
+        bus.advance(61);
+    }
+}
+
+#[test]
+fn clients_that_have_gone_leave_no_memory_behind() {
+    let bus = TestBus::new();
+    come_and_go(&bus, 500);
+    let kept = measure(|| come_and_go(&bus, 5_000)).bytes_current;
+    // Tables that have grown may stay; ten bytes a client would be a leak.
+    assert!(kept < 50_000, "{kept} bytes are left");
+    assert_eq!(bus.bus.counters().sessions.get(), 0);
+    assert_eq!(bus.bus.memory().used(), 0);
+}
