@@ -109,7 +109,9 @@ fn report(reasons: &[Reason], arguments: &SubscribeArguments) -> Result<(), Clie
         } else {
             granted = true;
             if arguments.connect.debug {
-                eprintln!("subscribed to {filter}: {reason}");
+                // The codes of a SUBACK that grants are the levels themselves.
+                let qos = reason.code.as_u8();
+                eprintln!("subscribed to {filter}: Granted QoS {qos}");
             }
         }
     }

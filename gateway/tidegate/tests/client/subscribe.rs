@@ -308,6 +308,6 @@ fn debug_tells_what_happens() {
     assert_eq!(
         ended.stderr,
         "connected with a new session, client identifier given\n\
-         subscribed to t: Granted QoS 2 (0x02)\n"
+         subscribed to t: Granted QoS 2\n"
     );
 }
