@@ -534,6 +534,24 @@ where
         }
         let unsent = count_qos0(&output.current, written);
         adapter.bus.count_unsent(session, unsent);
+        log_drops(adapter, session);
+    }
+}
+
+/// What the client has lost so far, this connection and those before, for whoever looks for one
+/// client's messages.
+fn log_drops(adapter: &Adapter, session: &Session) {
+    if !tracing::enabled!(tracing::Level::DEBUG) {
+        return;
+    }
+    let drops = adapter.bus.client_drops(session.id());
+    let by_reason: Vec<String> = drops
+        .iter()
+        .map(|(reason, count)| format!("{}={count}", reason.as_str()))
+        .collect();
+    if !by_reason.is_empty() {
+        let drops = by_reason.join(" ");
+        debug!(client_id = %session.id(), drops, "Messages for a client were dropped.");
     }
 }
 
