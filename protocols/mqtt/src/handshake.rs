@@ -97,6 +97,12 @@ impl Rejected {
     }
 }
 
+/// The largest packet the client takes (MQTT 5.0 section 3.1.2.11.4).
+fn maximum_packet_size(connect: &Connect<'_>) -> u32 {
+    let size = connect.properties.maximum_packet_size();
+    size.map_or(LARGEST_PACKET, u32::from)
+}
+
 /// Tells a client that it is not served at all.
 pub(crate) fn refuse(frame: Frame<'_>, reason: ReasonCode) -> Rejected {
     match Connect::decode(frame) {
@@ -104,7 +110,8 @@ pub(crate) fn refuse(frame: Frame<'_>, reason: ReasonCode) -> Rejected {
             connect.version,
             reason,
             "the gateway takes no more connections",
-        ),
+        )
+        .within(connect.version, maximum_packet_size(&connect)),
         Err(error) => Rejected::malformed(frame, &error),
     }
 }
@@ -120,10 +127,7 @@ impl Adapter {
             self.counters.protocol_errors.add(1);
             Rejected::malformed(frame, &error)
         })?;
-        let maximum_packet_size = connect
-            .properties
-            .maximum_packet_size()
-            .map_or(LARGEST_PACKET, u32::from);
+        let maximum_packet_size = maximum_packet_size(&connect);
         self.let_in(&connect, maximum_packet_size, peer)
             .await
             .map_err(|rejected| rejected.within(connect.version, maximum_packet_size))

@@ -599,3 +599,36 @@ async fn mqtt_3_1_2_29_refusals_have_words_unless_the_client_wants_none() {
         );
     }
 }
+
+#[tokio::test]
+async fn mqtt_3_2_2_19_a_client_over_the_limit_is_told_in_a_packet_it_takes() {
+    let mut settings = Settings::default();
+    settings.max_connections = 0;
+    let bus = Bus::new(
+        tidegate_bus::Settings::default(),
+        Arc::new(MemoryStore::new()),
+        Arc::new(AllowAll),
+        Arc::new(SystemClock::new()),
+    );
+    let adapter = Adapter::new(bus, settings);
+    // Maximum Packet Size 5, and none.
+    let small = &b"\x10\x13\0\x04MQTT\x05\x02\0\0\x05\x27\0\0\0\x05\0\x01c"[..];
+    let any = &b"\x10\x0e\0\x04MQTT\x05\x02\0\0\0\0\x01c"[..];
+    for (connect, has_words) in [(small, false), (any, true)] {
+        let (mut ours, theirs) = duplex(4_096);
+        adapter.accept(theirs, None);
+        ours.write_all(connect).await.unwrap();
+        let mut answer = Vec::new();
+        ours.read_to_end(&mut answer).await.unwrap();
+        assert_eq!(
+            answer[..4],
+            [
+                0x20,
+                (answer.len() - 2) as u8,
+                0,
+                ReasonCode::ServerBusy as u8
+            ]
+        );
+        assert_eq!(answer.len() > 5, has_words, "{answer:?}");
+    }
+}
