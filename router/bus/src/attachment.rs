@@ -119,7 +119,12 @@ impl Bus {
         let mut sessions = self.registry.lock(client);
         let known = sessions.get(client).cloned();
         let mut resumed = None;
-        if known.is_none() && counters.sessions.get() >= self.settings().max_sessions as u64 {
+        if known.is_none()
+            && claim.session.is_none()
+            && counters.sessions.get() >= self.settings().max_sessions as u64
+        {
+            // The claim is given back: nothing is kept for a client that is turned away.
+            let _ = self.store.change(client, epoch, &SessionChange::Ended);
             return Err(AttachRefusal::QuotaExceeded);
         }
         if let Some(session) = known {

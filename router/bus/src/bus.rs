@@ -331,10 +331,9 @@ impl Bus {
     pub(crate) fn route(
         &self,
         worker: &mut Worker,
-        message: Message<'_>,
+        mut message: Message<'_>,
         origin: Option<Origin>,
     ) -> Result<Published, PublishRefusal> {
-        let mut message = message;
         if message.retain {
             self.retain(&mut message)?;
         }
@@ -351,6 +350,7 @@ impl Bus {
         let route = routes.get(&self.index, message.topic);
         let targets = &route.targets;
         encodings.clear();
+        // The same message, for the shorter time of the route and the encodings.
         let mut message = message;
         message.interned_topic = Some(&route.topic);
         if targets.plain.len() > 1 {

@@ -140,6 +140,32 @@ fn changes_carry_the_epoch_of_their_connection_and_a_fenced_one_tells_nothing() 
 }
 
 #[test]
+fn the_claim_of_a_client_that_is_turned_away_is_given_back() {
+    let recorder = Arc::new(Recorder::default());
+    let bus = TestBus::with_store(
+        |settings| settings.max_sessions = 1,
+        Arc::clone(&recorder) as _,
+    );
+    let _first = bus.connect("first");
+    recorder.take_log();
+    let id = ClientId::new("second").unwrap();
+    let claim = support::now_or_never(bus.bus.claim(&id)).unwrap();
+    let request = ConnectRequest {
+        clean_start: true,
+        expiry: 0,
+        will: None,
+        receive_maximum: std::num::NonZeroU16::MAX,
+        keep_alive: 0,
+        encoder: Box::new(support::LineEncoder { max_payload: 0 }),
+    };
+    let attached = bus
+        .bus
+        .batch(|worker| bus.bus.attach(worker, &id, claim, request));
+    assert_eq!(attached.err(), Some(AttachRefusal::QuotaExceeded));
+    assert_eq!(recorder.take_log(), ["second@2 Ended"]);
+}
+
+#[test]
 fn a_ticket_that_nobody_completes_fails_instead_of_waiting_for_ever() {
     let (ticket, completion) = Ticket::pending();
     assert_eq!(ticket.poll(Waker::noop()), Poll::Pending);

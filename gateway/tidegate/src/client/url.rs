@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::config::PLANNED;
+
 /// The address of a gateway.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ServerUrl {
@@ -18,18 +20,6 @@ pub(crate) enum Scheme {
     /// MQTT over TCP.
     Mqtt,
 }
-
-/// Schemes that a later version speaks.
-const PLANNED: [&str; 8] = [
-    "mqtts",
-    "ws",
-    "wss",
-    "quic",
-    "coap",
-    "coaps",
-    "coap+tcp",
-    "coaps+tcp",
-];
 
 impl Scheme {
     const fn name(self) -> &'static str {

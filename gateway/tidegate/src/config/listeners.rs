@@ -28,8 +28,8 @@ impl Kind {
     }
 }
 
-/// Kinds that a later version has.
-const PLANNED: [&str; 8] = [
+/// Kinds, and so schemes of URLs, that a later version has.
+pub(crate) const PLANNED: [&str; 8] = [
     "mqtts",
     "ws",
     "wss",

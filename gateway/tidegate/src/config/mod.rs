@@ -23,7 +23,7 @@ use std::ffi::OsString;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
-pub(crate) use listeners::{HTTP, Kind, Listener};
+pub(crate) use listeners::{HTTP, Kind, Listener, PLANNED};
 use origin::Origin;
 pub(crate) use overrides::Flag;
 pub(crate) use problem::Problems;
