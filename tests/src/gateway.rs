@@ -1,5 +1,6 @@
 //! A gateway as a process of its own, for one test.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
@@ -12,22 +13,33 @@ use tempfile::TempDir;
 
 use crate::binary::tidegate;
 use crate::http;
+use crate::server::{Server, Transport};
+use crate::tls::TlsClient;
 
 /// How long a gateway may take to start, and a check of its state to come true.
 const PATIENCE: Duration = Duration::from_secs(20);
+
+/// What listens when nobody says anything, to be bound to free ports.
+const BINDS: [&str; 5] = [
+    "listeners.mqtt.bind",
+    "listeners.mqtts.bind",
+    "listeners.ws.bind",
+    "listeners.wss.bind",
+    "http.bind",
+];
 
 /// A running gateway, or the broker that `TIDEGATE_TEST_ADDRESS` names.
 ///
 /// Dropping it ends the process, shows what it wrote if the test failed, and fails the test if the
 /// process had died or panicked on the way.
 pub struct Gateway {
-    mqtt: SocketAddr,
+    /// By name of the listener.
+    addresses: BTreeMap<String, SocketAddr>,
     process: Option<Process>,
 }
 
 struct Process {
     child: Child,
-    http: SocketAddr,
     /// Holds configuration, data and log; goes with the process.
     directory: TempDir,
     /// The exit status once a test has waited for it: then an exit is no surprise.
@@ -44,8 +56,8 @@ impl Gateway {
     #[track_caller]
     pub fn start() -> Self {
         match given() {
-            Some(mqtt) => Self {
-                mqtt,
+            Some(addresses) => Self {
+                addresses,
                 process: None,
             },
             None => Self::spawn(""),
@@ -61,8 +73,8 @@ impl Gateway {
     #[must_use]
     #[track_caller]
     pub fn configured(configuration: &str) -> Option<Self> {
-        if let Some(address) = given() {
-            eprintln!("skipped: needs a gateway of its own, but {address} was given");
+        if given().is_some() {
+            eprintln!("skipped: needs a gateway of its own, but TIDEGATE_TEST_ADDRESS is set");
             return None;
         }
         Some(Self::spawn(configuration))
@@ -75,23 +87,90 @@ impl Gateway {
         let ready = directory.path().join("ready.json");
         let mut process = Process::launch(directory, configuration, &ready);
         let listeners = process.ready(&ready, PATIENCE);
-        let address = |name: &str| -> SocketAddr {
-            let address = listeners[name]["address"].as_str().unwrap_or_default();
-            address
-                .parse()
-                .unwrap_or_else(|_| panic!("the ready file names no {name} address: {listeners}"))
+        let named = |(name, listener): (&String, &serde_json::Value)| {
+            let address = listener["address"].as_str().unwrap_or_default().parse();
+            let address = address.unwrap_or_else(|_| panic!("no address of {name}: {listeners}"));
+            (name.clone(), address)
         };
-        process.http = address("http");
+        let addresses = listeners.as_object().into_iter().flatten().map(named);
         Self {
-            mqtt: address("mqtt"),
+            addresses: addresses.collect(),
             process: Some(process),
         }
     }
 
+    /// Where the listener of this name is; `http` is one of them.
+    ///
+    /// # Panics
+    ///
+    /// If there is none.
+    #[must_use]
+    #[track_caller]
+    pub fn address(&self, listener: &str) -> SocketAddr {
+        let found = self.addresses.get(listener).copied();
+        found.unwrap_or_else(|| panic!("no listener {listener} among {:?}", self.addresses))
+    }
+
+    /// Whether there is a listener of this name.
+    #[must_use]
+    pub fn has(&self, listener: &str) -> bool {
+        self.addresses.contains_key(listener)
+    }
+
+    /// The default listener of a transport, its certificate authority trusted; `None`, and a line that
+    /// says so, when the broker that was given has none.
+    #[must_use]
+    #[track_caller]
+    pub fn server(&self, transport: Transport) -> Option<Server> {
+        let name = transport.scheme();
+        if self.process.is_none() && !self.has(name) {
+            eprintln!("skipped: the broker that was given has no {name}");
+            return None;
+        }
+        Some(self.listener(name, transport))
+    }
+
+    /// The listener of this name, with the gateway's own certificate authority trusted.
+    ///
+    /// # Panics
+    ///
+    /// If there is none.
+    #[must_use]
+    #[track_caller]
+    pub fn listener(&self, name: &str, transport: Transport) -> Server {
+        let server = Server::new(transport, self.address(name));
+        if transport.is_encrypted() {
+            server.trusting(TlsClient::trusting_file(&self.authority()).build())
+        } else {
+            server
+        }
+    }
+
+    /// The certificate of the authority that the gateway made on its first start (PEM).
+    #[must_use]
+    pub fn authority(&self) -> PathBuf {
+        match &self.process {
+            Some(process) => process.directory.path().join("data/tls/ca.crt"),
+            None => env::var_os("TIDEGATE_TEST_CA").unwrap_or_default().into(),
+        }
+    }
+
+    /// Where the process keeps its configuration, its log and, in `data`, its data; a test's own files
+    /// may be there too.
+    ///
+    /// # Panics
+    ///
+    /// If the broker was given.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        self.process().directory.path()
+    }
+
     /// Where MQTT is spoken.
     #[must_use]
+    #[track_caller]
     pub fn mqtt(&self) -> SocketAddr {
-        self.mqtt
+        self.address("mqtt")
     }
 
     /// Where HTTP is spoken.
@@ -100,8 +179,9 @@ impl Gateway {
     ///
     /// If the broker was given.
     #[must_use]
+    #[track_caller]
     pub fn http(&self) -> SocketAddr {
-        self.process().http
+        self.address("http")
     }
 
     /// The process id.
@@ -177,7 +257,7 @@ impl Gateway {
         kilobytes.unwrap_or_else(|| panic!("{path} has no VmRSS: {status}")) * 1024
     }
 
-    /// Sends a signal (`TERM`, `INT`) to the process.
+    /// Sends a signal (`TERM`, `INT`, `HUP`) to the process.
     ///
     /// # Panics
     ///
@@ -217,14 +297,16 @@ impl Process {
     #[track_caller]
     fn launch(directory: TempDir, configuration: &str, ready: &Path) -> Self {
         let file = directory.path().join("tidegate.toml");
-        let ports = "[listeners.mqtt]\nkind = \"mqtt\"\nbind = \"127.0.0.1:0\"\n\
-                     [http]\nbind = \"127.0.0.1:0\"\n";
         let log = directory.path().join("log");
         let launch = || -> io::Result<Child> {
-            fs::write(&file, format!("{ports}{configuration}\n"))?;
+            fs::write(&file, format!("{configuration}\n"))?;
             let log = File::create(&log)?;
-            Command::new(tidegate())
-                .arg("run")
+            let mut command = Command::new(tidegate());
+            command.arg("run");
+            for bind in BINDS {
+                command.args(["--set", &format!("{bind}=127.0.0.1:0")]);
+            }
+            command
                 .arg("--config")
                 .arg(&file)
                 .arg("--data-dir")
@@ -239,10 +321,8 @@ impl Process {
                 .spawn()
         };
         let child = launch().unwrap_or_else(|error| panic!("the gateway does not start: {error}"));
-        let unknown = SocketAddr::from(([127, 0, 0, 1], 0));
         Self {
             child,
-            http: unknown,
             directory,
             exit: None,
         }
@@ -331,11 +411,37 @@ impl Drop for Process {
     }
 }
 
-fn given() -> Option<SocketAddr> {
-    let text = env::var("TIDEGATE_TEST_ADDRESS").ok()?;
-    let found = text
-        .to_socket_addrs()
-        .ok()
-        .and_then(|mut addresses| addresses.next());
-    Some(found.unwrap_or_else(|| panic!("TIDEGATE_TEST_ADDRESS is no host:port: {text}")))
+/// The listeners of the broker that was given.
+fn given() -> Option<BTreeMap<String, SocketAddr>> {
+    let variables = [
+        ("mqtt", "TIDEGATE_TEST_ADDRESS"),
+        ("mqtts", "TIDEGATE_TEST_MQTTS"),
+        ("ws", "TIDEGATE_TEST_WS"),
+        ("wss", "TIDEGATE_TEST_WSS"),
+    ];
+    let found = variables.into_iter().filter_map(|(name, variable)| {
+        let text = env::var(variable).ok()?;
+        let mut addresses = text.to_socket_addrs().ok().into_iter().flatten();
+        let address = addresses.next();
+        Some((
+            name.to_owned(),
+            address.unwrap_or_else(|| panic!("{variable} is no host:port: {text}")),
+        ))
+    });
+    let found: BTreeMap<_, _> = found.collect();
+    found.contains_key("mqtt").then_some(found)
+}
+
+/// Waits until `check` holds: for what the gateway does a moment after a client has seen its cause.
+///
+/// # Panics
+///
+/// If it does not hold in time.
+#[track_caller]
+pub fn eventually(what: &str, mut check: impl FnMut() -> bool) {
+    let end = Instant::now() + PATIENCE;
+    while !check() {
+        assert!(Instant::now() < end, "not in {PATIENCE:?}: {what}");
+        thread::sleep(Duration::from_millis(10));
+    }
 }

@@ -9,14 +9,26 @@
 //! - `TIDEGATE_BIN`: the gateway's binary; without it `cargo build -p tidegate` makes one.
 //! - `TIDEGATE_TEST_ADDRESS`: `host:port` of an MQTT broker that already runs, of any make. Tests that
 //!   need a configuration of their own, or that start and stop the gateway, say so and return.
+//! - `TIDEGATE_TEST_MQTTS`, `TIDEGATE_TEST_WS`, `TIDEGATE_TEST_WSS`: where such a broker speaks MQTT over
+//!   TLS, WebSocket and both, if it does; `TIDEGATE_TEST_CA` is the file of its certificate authority.
 
 mod binary;
+pub mod certificates;
 mod gateway;
 mod http;
 mod names;
+mod noise;
+mod run;
+mod server;
+mod tls;
+pub mod websocket;
 pub mod wire;
 
 pub use binary::tidegate;
-pub use gateway::Gateway;
+pub use gateway::{Gateway, eventually};
 pub use http::{Response, get};
 pub use names::unique;
+pub use noise::Noise;
+pub use run::{Outcome, has_program, run};
+pub use server::{Server, Transport};
+pub use tls::TlsClient;

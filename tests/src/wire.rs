@@ -1,4 +1,5 @@
-//! An MQTT client made of bytes: every packet is built and parsed by hand, in all three versions.
+//! An MQTT client made of bytes: every packet is built and parsed by hand, in all three versions, over
+//! whatever carries them.
 //!
 //! It keeps no session and corrects nothing, so that a test can be right, wrong or silent at any
 //! point. Every wait has a deadline; an expectation that is not met fails the test and names what came
@@ -11,6 +12,7 @@ mod encode;
 mod packet;
 mod property;
 mod reader;
+mod stream;
 
 pub use client::{Client, Event, PATIENCE};
 pub use encode::{auth, disconnect, frame};
@@ -18,6 +20,7 @@ pub use packet::{
     Ack, ConnAck, Connect, Packet, Publish, Reason, SubAck, Subscribe, Unsubscribe, Version, Will,
 };
 pub use property::Property;
+pub use stream::Stream;
 
 /// Subscription options of MQTT 5.0 section 3.8.3.1, to be combined with `|` and the QoS.
 pub mod options {

@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use tidegate_tests::wire::{Ack, Client, Connect, Event, Packet, Publish, Version, code, frame};
-use tidegate_tests::{Gateway, unique};
+use tidegate_tests::{Gateway, Noise, unique};
 
 /// A packet of `vectors/mqtt5-strict.json` that a server must not take.
 struct Vector {
@@ -48,26 +48,6 @@ fn send(gateway: &Gateway, bytes: &[u8]) -> Client {
     };
     client.send(bytes);
     client
-}
-
-/// A repeatable stream of numbers (xorshift), so that a failure can be repeated.
-struct Noise(u64);
-
-impl Noise {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-
-    fn below(&mut self, bound: usize) -> usize {
-        (self.next() % bound as u64) as usize
-    }
-
-    fn bytes(&mut self, length: usize) -> Vec<u8> {
-        (0..length).map(|_| self.next() as u8).collect()
-    }
 }
 
 #[test]
@@ -263,7 +243,7 @@ fn a_thousand_malformed_connections_leave_the_others_traffic_complete() {
             .map(|number| {
                 let (gateway, vectors, attacks) = (&gateway, &vectors, &attacks);
                 scope.spawn(move || {
-                    let mut noise = Noise(0x9E37_79B9_7F4A_7C15 ^ number);
+                    let mut noise = Noise::new(0x9E37_79B9_7F4A_7C15 ^ number);
                     for round in 0..250 {
                         let mut bytes = vectors[(round * 4 + number as usize) % vectors.len()]
                             .bytes
@@ -310,7 +290,7 @@ fn random_bytes_never_disturb_the_gateway() {
     let topic = unique("calm");
     let mut calm = Connect::v5(&unique("calm")).open(gateway.mqtt());
     calm.subscribe(&topic, 1);
-    let mut noise = Noise(42);
+    let mut noise = Noise::new(42);
     for round in 0..300 {
         let mut client = if round % 2 == 0 {
             Client::dial(gateway.mqtt(), Version::V5)

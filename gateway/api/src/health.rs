@@ -24,7 +24,7 @@ struct State {
     last_beat: AtomicU64,
     beat_limit: Duration,
     started: AtomicBool,
-    checks: Mutex<Vec<(&'static str, Result<(), String>)>>,
+    checks: Mutex<Vec<(&'static str, Outcome)>>,
 }
 
 /// One named check of readiness; whoever knows the answer holds it.
@@ -34,9 +34,18 @@ pub struct Check {
     index: usize,
 }
 
-/// The answer to one of the three questions: each check by name, with the reason where it fails.
+/// What one check came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Answer(pub(crate) Vec<(&'static str, Result<(), String>)>);
+pub(crate) enum Outcome {
+    Passed,
+    /// It serves, but somebody should look.
+    Warned(String),
+    Failed(String),
+}
+
+/// The answer to one of the three questions: each check by name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Answer(pub(crate) Vec<(&'static str, Outcome)>);
 
 impl Health {
     /// A gateway that is alive as long as no two heartbeats are further apart than `beat_limit`.
@@ -53,7 +62,7 @@ impl Health {
     /// Adds a check that fails with "not yet" until it is told otherwise.
     pub fn check(&self, name: &'static str) -> Check {
         let mut checks = self.0.checks.lock();
-        checks.push((name, Err("not yet".to_owned())));
+        checks.push((name, Outcome::Failed("not yet".to_owned())));
         Check {
             health: self.clone(),
             index: checks.len() - 1,
@@ -86,16 +95,16 @@ impl Health {
         let last = Duration::from_millis(self.0.last_beat.load(Ordering::Relaxed));
         let age = self.0.created.elapsed().saturating_sub(last);
         let limit = self.0.beat_limit;
-        let result = if age > limit {
-            Err(format!(
+        let outcome = if age > limit {
+            Outcome::Failed(format!(
                 "the last heartbeat is {:.1} s old, more than {:.1} s",
                 age.as_secs_f64(),
                 limit.as_secs_f64()
             ))
         } else {
-            Ok(())
+            Outcome::Passed
         };
-        Answer(vec![("heartbeat", result)])
+        Answer(vec![("heartbeat", outcome)])
     }
 
     pub(crate) fn readiness(&self) -> Answer {
@@ -103,42 +112,49 @@ impl Health {
     }
 
     pub(crate) fn startup(&self) -> Answer {
-        let result = if self.0.started.load(Ordering::Relaxed) {
-            Ok(())
+        let outcome = if self.0.started.load(Ordering::Relaxed) {
+            Outcome::Passed
         } else {
-            Err("not finished".to_owned())
+            Outcome::Failed("not finished".to_owned())
         };
-        Answer(vec![("startup", result)])
+        Answer(vec![("startup", outcome)])
     }
 }
 
 impl Check {
     /// The check holds.
     pub fn pass(&self) {
-        self.set(Ok(()));
+        self.set(Outcome::Passed);
+    }
+
+    /// The check holds, but not for ever: `reason` is for the person who looks at
+    /// `/readyz?verbose`. Clients may still be sent here.
+    pub fn warn(&self, reason: impl Into<String>) {
+        self.set(Outcome::Warned(reason.into()));
     }
 
     /// The check fails for `reason`, a few words for the person who looks at `/readyz?verbose`.
     pub fn fail(&self, reason: impl Into<String>) {
-        self.set(Err(reason.into()));
+        self.set(Outcome::Failed(reason.into()));
     }
 
-    fn set(&self, result: Result<(), String>) {
+    fn set(&self, outcome: Outcome) {
         // Checks are never removed, so the index stays good.
-        self.health.0.checks.lock()[self.index].1 = result;
+        self.health.0.checks.lock()[self.index].1 = outcome;
     }
 }
 
 impl fmt::Debug for Check {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (name, result) = &self.health.0.checks.lock()[self.index];
-        f.debug_tuple("Check").field(name).field(result).finish()
+        let (name, outcome) = &self.health.0.checks.lock()[self.index];
+        f.debug_tuple("Check").field(name).field(outcome).finish()
     }
 }
 
 impl Answer {
     pub(crate) fn is_ok(&self) -> bool {
-        self.0.iter().all(|(_, result)| result.is_ok())
+        let failed = |outcome: &Outcome| matches!(outcome, Outcome::Failed(_));
+        !self.0.iter().any(|(_, outcome)| failed(outcome))
     }
 }
 
@@ -157,7 +173,7 @@ mod tests {
             health.liveness().0,
             [(
                 "heartbeat",
-                Err("the last heartbeat is 10.1 s old, more than 10.0 s".to_owned())
+                Outcome::Failed("the last heartbeat is 10.1 s old, more than 10.0 s".to_owned())
             )]
         );
         health.beat();
@@ -189,13 +205,16 @@ mod tests {
         store.pass();
         assert!(health.readiness().is_ok());
         store.fail("the disk is full");
+        listeners.warn("one is slow");
         assert_eq!(
             health.readiness().0,
             [
-                ("listeners", Ok(())),
-                ("store", Err("the disk is full".to_owned()))
+                ("listeners", Outcome::Warned("one is slow".to_owned())),
+                ("store", Outcome::Failed("the disk is full".to_owned()))
             ]
         );
+        store.pass();
+        assert!(health.readiness().is_ok(), "a warning is no failure");
     }
 
     #[test]

@@ -18,7 +18,7 @@
 //! let mut registry = Registry::default();
 //! tidegate_api::register_process(&mut registry, "1.2.3");
 //!
-//! let server = Server::bind(Settings::default()).await?;
+//! let server = Server::bind(Settings::default())?;
 //! listeners.pass();
 //! health.finish_startup();
 //! server.serve(health, registry, std::future::pending()).await;
@@ -26,20 +26,14 @@
 //! # }
 //! ```
 
-mod accept;
-mod authority;
-mod gate;
 mod health;
 mod metrics;
-mod origin;
 mod probes;
 mod process;
 mod routes;
 mod server;
 
-pub use authority::{AllowedHost, AllowedHostError};
 pub use health::{Check, Health};
-pub use origin::{AllowedOrigin, AllowedOriginError};
 pub use process::register_process;
 pub use prometheus_client::registry::Registry;
 pub use server::{Server, Settings};

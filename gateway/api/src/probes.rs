@@ -6,7 +6,7 @@ use axum::extract::{RawQuery, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
-use crate::health::{Answer, Health};
+use crate::health::{Answer, Health, Outcome};
 
 pub(crate) async fn livez(State(health): State<Health>, query: RawQuery) -> Response {
     respond("livez", &health.liveness(), &query)
@@ -48,10 +48,11 @@ fn is_verbose(query: Option<&str>) -> bool {
 
 fn listing(probe: &str, answer: &Answer) -> String {
     let mut text = String::new();
-    for (name, result) in &answer.0 {
-        match result {
-            Ok(()) => text.push_str(&format!("[+]{name} ok\n")),
-            Err(reason) => text.push_str(&format!("[-]{name} failed: {reason}\n")),
+    for (name, outcome) in &answer.0 {
+        match outcome {
+            Outcome::Passed => text.push_str(&format!("[+]{name} ok\n")),
+            Outcome::Warned(reason) => text.push_str(&format!("[!]{name} warning: {reason}\n")),
+            Outcome::Failed(reason) => text.push_str(&format!("[-]{name} failed: {reason}\n")),
         }
     }
     let verdict = if answer.is_ok() { "passed" } else { "failed" };

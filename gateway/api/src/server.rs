@@ -14,22 +14,20 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::http::Request;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use prometheus_client::registry::Registry;
+use tidegate_origin::{AllowedHost, AllowedOrigin, Gate};
+use tidegate_tcp::SocketOptions;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tower::ServiceExt;
 
-use crate::accept::accept;
-use crate::authority::AllowedHost;
-use crate::gate::Gate;
 use crate::health::Health;
-use crate::origin::AllowedOrigin;
 use crate::routes;
 
 /// Most bytes of a request's head.
@@ -89,9 +87,10 @@ struct Shared {
 }
 
 impl Server {
-    /// Takes the address. From now on connections queue up until [`serve`](Self::serve).
-    pub async fn bind(settings: Settings) -> io::Result<Self> {
-        let listener = TcpListener::bind(settings.bind).await?;
+    /// Takes the address. From now on connections queue up until [`serve`](Self::serve). To be called
+    /// inside a tokio runtime.
+    pub fn bind(settings: Settings) -> io::Result<Self> {
+        let listener = SocketOptions::new(settings.bind).listen()?;
         let local_addr = listener.local_addr()?;
         Ok(Self {
             listener,
@@ -137,7 +136,7 @@ impl Server {
         loop {
             let next = async {
                 let place = Arc::clone(&places).acquire_owned().await;
-                (place, accept(&self.listener).await.0)
+                (place, tidegate_tcp::accept(&self.listener, "http").await.0)
             };
             let (place, stream) = tokio::select! {
                 biased;
@@ -184,7 +183,7 @@ impl Shared {
         let (parts, body) = request.into_parts();
         if let Err(refusal) = self.gate.check(&parts, local.ip()) {
             tracing::debug!(?refusal, "An HTTP request was refused.");
-            return refusal.into_response();
+            return routes::problem(refusal.status(), &refusal.explain("http"));
         }
         let request = Request::from_parts(parts, Body::new(body));
         let Ok(response) = self.router.clone().oneshot(request).await;

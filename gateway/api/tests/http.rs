@@ -54,7 +54,7 @@ async fn site(settings: Settings) -> Site {
         bind: SocketAddr::from(([127, 0, 0, 1], 0)),
         ..settings
     });
-    let server = server.await.unwrap();
+    let server = server.unwrap();
     let address = server.local_addr();
     let (stop, stopped) = oneshot::channel::<()>();
     let served = tokio::spawn({
@@ -165,6 +165,13 @@ async fn a_verbose_probe_lists_its_checks() {
         );
     }
     assert_eq!(get(site.address, "/readyz?quiet").await.body, "ok\n");
+    store.warn("half full");
+    let reply = get(site.address, "/readyz?verbose").await;
+    assert_eq!(reply.status, 200);
+    assert_eq!(
+        reply.body,
+        "[+]listeners ok\n[!]store warning: half full\nreadyz check passed\n"
+    );
     let live = get(site.address, "/livez?verbose").await;
     assert_eq!(live.body, "[+]heartbeat ok\nlivez check passed\n");
 }

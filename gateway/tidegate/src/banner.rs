@@ -9,13 +9,15 @@ pub(crate) struct Line<'a> {
     pub(crate) name: &'a str,
     pub(crate) kind: &'static str,
     pub(crate) address: SocketAddr,
+    /// What comes after the address in a URL.
+    pub(crate) path: &'a str,
 }
 
 pub(crate) fn banner(listeners: &[Line<'_>]) -> String {
     let mut text = format!("Tidegate {} is up.\n", env!("CARGO_PKG_VERSION"));
     let urls: Vec<String> = listeners
         .iter()
-        .map(|line| format!("{}://{}", line.kind, line.address))
+        .map(|line| format!("{}://{}{}", line.kind, line.address, line.path))
         .collect();
     let width = urls.iter().map(String::len).max().unwrap_or(0);
     for (url, line) in urls.iter().zip(listeners) {
@@ -65,6 +67,7 @@ mod tests {
             name: kind,
             kind,
             address: address.parse().unwrap(),
+            path: if kind == "ws" { "/mqtt" } else { "" },
         }
     }
 
@@ -72,14 +75,16 @@ mod tests {
     fn the_defaults_need_no_address() {
         let text = banner(&[
             line("mqtt", "127.0.0.1:1883"),
+            line("ws", "127.0.0.1:8083"),
             line("http", "127.0.0.1:18083"),
         ]);
         assert_eq!(
             text,
             format!(
                 "Tidegate {} is up.\n\
-                 \x20 mqtt://127.0.0.1:1883   listener mqtt\n\
-                 \x20 http://127.0.0.1:18083  /livez /readyz /startupz /metrics\n\
+                 \x20 mqtt://127.0.0.1:1883     listener mqtt\n\
+                 \x20 ws://127.0.0.1:8083/mqtt  listener ws\n\
+                 \x20 http://127.0.0.1:18083    /livez /readyz /startupz /metrics\n\
                  Try: mosquitto_sub -t '#' -v    or: tidegate sub -t '#' -v\n",
                 env!("CARGO_PKG_VERSION")
             )

@@ -1,16 +1,22 @@
-//! `tidegate check`: is the configuration valid, and what is in force?
+//! `tidegate check`: is the configuration valid, the files that it names included, and what is in
+//! force?
 
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
 
 use crate::config::{Effective, Sources};
 use crate::exit::Exit;
+use crate::tls::Identities;
 
 pub(crate) fn check(sources: &Sources) -> Exit {
     match sources.load() {
         Ok(loaded) => {
             // A reader that has seen enough closes the pipe; that is no failure.
             let _ = io::stdout().write_all(listing(&loaded.effective).as_bytes());
+            if let Err(error) = Identities::check(&loaded.config) {
+                eprintln!("error: {error:#}");
+                return Exit::Usage;
+            }
             eprintln!("The configuration is valid.");
             Exit::Done
         }

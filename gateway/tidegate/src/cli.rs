@@ -25,6 +25,8 @@ pub(crate) enum Command {
     Run(RunArguments),
     /// Check the configuration and print every value in force with where it was said
     Check(ConfigArguments),
+    /// Show the certificates of the TLS listeners, or export the local CA's for clients to trust
+    Cert(CertArguments),
     /// Publish messages: a test client
     Pub(Box<PublishArguments>),
     /// Subscribe and print what arrives: a test client
@@ -39,6 +41,31 @@ pub(crate) struct RunArguments {
     /// Write the bound addresses as JSON to this file once all listeners are up
     #[arg(long, value_name = "PATH")]
     pub(crate) ready_file: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct CertArguments {
+    #[command(subcommand)]
+    pub(crate) command: CertCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum CertCommand {
+    /// Show what each TLS listener shows its clients, and how long it is valid
+    Show {
+        #[command(flatten)]
+        config: ConfigArguments,
+    },
+    /// Write the certificate of the local CA as PEM, making it first if there is none: a client that
+    /// trusts it trusts the certificate that this gateway made for itself
+    Export {
+        #[command(flatten)]
+        config: ConfigArguments,
+
+        /// Write it to this file [default: standard output]
+        #[arg(short, long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
 }
 
 #[derive(Args, Debug, Default)]

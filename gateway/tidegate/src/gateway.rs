@@ -3,15 +3,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidegate_api::{Health, Registry};
+use tidegate_api::Registry;
 use tidegate_bus::{AllowAll, Bus, MemoryStore, SysTree, SystemClock};
-use tidegate_mqtt::{Adapter, Listener};
+use tidegate_mqtt::Adapter;
+use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
-use crate::config::{Config, Kind};
+use crate::config::Config;
 use crate::drain::Drain;
+use crate::listener::Listener;
 use crate::listeners::Bound;
 use crate::metrics::Metrics;
+use crate::tls::Identities;
 
 /// How often the bus looks at the time.
 const TICK: Duration = Duration::from_millis(100);
@@ -22,13 +25,19 @@ pub(crate) struct Gateway {
     bus: Arc<Bus>,
     mqtt: Arc<Adapter>,
     sys_interval: Duration,
+    bound: Vec<(Arc<Listener>, TcpListener)>,
     listeners: JoinSet<()>,
     housekeeping: JoinSet<()>,
 }
 
 impl Gateway {
-    /// Makes the bus and adds its checks and counters.
-    pub(crate) fn new(config: &Config, _health: &Health, registry: &mut Registry) -> Self {
+    /// Makes the bus and what serves `listeners`, and adds their counters.
+    pub(crate) fn new(
+        config: &Config,
+        listeners: Vec<Bound>,
+        identities: &Identities,
+        registry: &mut Registry,
+    ) -> Self {
         let bus = Bus::new(
             config.bus.clone(),
             Arc::new(MemoryStore::new()),
@@ -37,38 +46,35 @@ impl Gateway {
             Arc::new(SystemClock::new()),
         );
         let mqtt = Adapter::new(Arc::clone(&bus), config.mqtt.clone());
-        Metrics::register(&bus, &mqtt, registry);
+        let bound: Vec<_> = listeners
+            .into_iter()
+            .map(|Bound { config, socket, .. }| {
+                let identity = identities.by_listener.get(&config.name).cloned();
+                (Listener::new(config, &mqtt, identity), socket)
+            })
+            .collect();
+        let listeners = bound.iter().map(|(listener, _)| Arc::clone(listener));
+        Metrics::register(&bus, &mqtt, listeners.collect(), registry);
         Self {
             bus,
             mqtt,
             sys_interval: config.telemetry.sys_interval,
+            bound,
             listeners: JoinSet::new(),
             housekeeping: JoinSet::new(),
         }
     }
 
-    /// Recovers what is stored, then serves clients at `listeners` until the drain begins.
-    pub(crate) async fn start(
-        &mut self,
-        listeners: Vec<Bound>,
-        drain: &Drain,
-    ) -> anyhow::Result<()> {
+    /// Recovers what is stored, then serves clients until the drain begins.
+    pub(crate) fn start(&mut self, drain: &Drain) {
         self.housekeeping.spawn(keep_time(Arc::clone(&self.bus)));
         if !self.sys_interval.is_zero() {
             self.housekeeping
                 .spawn(publish_sys(Arc::clone(&self.bus), self.sys_interval));
         }
-        for listener in listeners {
-            match listener.kind {
-                Kind::Mqtt => {
-                    let socket = Listener::new(listener.socket)?;
-                    let adapter = Arc::clone(&self.mqtt);
-                    let drain = drain.clone();
-                    self.listeners.spawn(socket.serve(adapter, drain.begun()));
-                }
-            }
+        for (listener, socket) in self.bound.drain(..) {
+            self.listeners.spawn(listener.serve(socket, drain.clone()));
         }
-        Ok(())
     }
 
     /// Waits until nobody is accepted any more, then sees the last client off.

@@ -4,14 +4,11 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use anyhow::Context as _;
-use tokio::net::{TcpListener, TcpSocket};
+use tokio::net::TcpListener;
 
 use crate::banner::Line;
-use crate::config::{Config, HTTP, Kind};
+use crate::config::{self, Config, HTTP};
 use crate::ready_file::{Address, Ready};
-
-/// Connections that the kernel keeps until they are accepted; it lowers this to its own maximum.
-const BACKLOG: u32 = 4_096;
 
 /// All listeners of one gateway.
 #[derive(Debug)]
@@ -23,23 +20,21 @@ pub(crate) struct Listeners {
 /// One bound listener of a protocol.
 #[derive(Debug)]
 pub(crate) struct Bound {
-    pub(crate) name: String,
-    pub(crate) kind: Kind,
+    pub(crate) config: config::Listener,
     pub(crate) address: SocketAddr,
     pub(crate) socket: TcpListener,
 }
 
 impl Listeners {
-    /// Binds every listener that the configuration has, or none.
-    pub(crate) async fn bind(config: &Config) -> anyhow::Result<Self> {
+    /// Binds every listener that the configuration has, or none. To be called inside a tokio runtime.
+    pub(crate) fn bind(config: &Config) -> anyhow::Result<Self> {
         let mut protocols = Vec::new();
         for listener in &config.listeners {
-            let bind = listener.bind;
-            let socket = listen(bind)
+            let bind = listener.socket.bind;
+            let socket = (listener.socket.listen())
                 .with_context(|| format!("listener {} cannot be bound to {bind}", listener.name))?;
             protocols.push(Bound {
-                name: listener.name.clone(),
-                kind: listener.kind,
+                config: listener.clone(),
                 address: socket.local_addr()?,
                 socket,
             });
@@ -47,7 +42,7 @@ impl Listeners {
         let http = match &config.http {
             None => None,
             Some(settings) => {
-                let server = tidegate_api::Server::bind(settings.clone()).await;
+                let server = tidegate_api::Server::bind(settings.clone());
                 let bind = settings.bind;
                 Some(server.with_context(|| format!("HTTP cannot be bound to {bind}"))?)
             }
@@ -70,29 +65,17 @@ impl Listeners {
     /// Their names, kinds and addresses, HTTP last.
     pub(crate) fn lines(&self) -> Vec<Line<'_>> {
         let protocols = self.protocols.iter().map(|bound| Line {
-            name: &bound.name,
-            kind: bound.kind.scheme(),
+            name: &bound.config.name,
+            kind: bound.config.kind.scheme(),
             address: bound.address,
+            path: bound.config.websocket.as_ref().map_or("", |it| &it.path),
         });
         let http = self.http.iter().map(|server| Line {
             name: HTTP,
             kind: HTTP,
             address: server.local_addr(),
+            path: "",
         });
         protocols.chain(http).collect()
     }
-}
-
-fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
-    let socket = if address.is_ipv4() {
-        TcpSocket::new_v4()?
-    } else {
-        TcpSocket::new_v6()?
-    };
-    // A gateway that is started again need not wait for the old connections to be forgotten. On
-    // Windows the option would let another process take the address away.
-    #[cfg(unix)]
-    socket.set_reuseaddr(true)?;
-    socket.bind(address)?;
-    socket.listen(BACKLOG)
 }

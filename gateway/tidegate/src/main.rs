@@ -4,6 +4,7 @@
 //! protocol's. Start reading at `run.rs`.
 
 mod banner;
+mod cert;
 mod check;
 mod cli;
 mod client;
@@ -12,6 +13,7 @@ mod drain;
 mod exit;
 mod gateway;
 mod http;
+mod listener;
 mod listeners;
 mod logging;
 mod metrics;
@@ -19,8 +21,10 @@ mod open_files;
 mod ready_file;
 mod run;
 mod signals;
+mod tls;
 
 use clap::Parser as _;
+use rustls::crypto::CryptoProvider;
 
 use crate::cli::{Cli, Command};
 use crate::exit::Exit;
@@ -29,9 +33,13 @@ use crate::exit::Exit;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> Exit {
+    // One provider for everything in this process. It fails only if there is one already, which then
+    // is this one.
+    let _ = CryptoProvider::clone(&tidegate_tls::provider()).install_default();
     let Cli { command, run } = Cli::parse();
     match command.unwrap_or(Command::Run(run)) {
         Command::Run(arguments) => run::run(arguments),
+        Command::Cert(arguments) => cert::cert(arguments),
         Command::Check(arguments) => check::check(&arguments.into_sources()),
         Command::Pub(arguments) => client::publish(*arguments),
         Command::Sub(arguments) => client::subscribe(*arguments),

@@ -15,7 +15,8 @@ use crate::exit::Exit;
 use crate::gateway::Gateway;
 use crate::http::Http;
 use crate::listeners::Listeners;
-use crate::signals::Signals;
+use crate::signals::{Hangups, Signals};
+use crate::tls::Identities;
 use crate::{logging, open_files, ready_file};
 
 /// Age of the last heartbeat at which the event loop counts as stuck.
@@ -52,13 +53,15 @@ fn start(config: Config, ready_file: Option<&Path>) -> anyhow::Result<()> {
 /// From the first socket to the last.
 async fn live(config: Config, ready_file: Option<&Path>) -> anyhow::Result<()> {
     let mut signals = Signals::listen().context("signals cannot be listened to")?;
+    let hangups = Hangups::listen().context("SIGHUP cannot be listened to")?;
     if let Some(path) = ready_file {
         ready_file::remove_stale(path).with_context(|| cannot_be_written(path))?;
     }
     let data_dir = &config.node.data_dir;
     prepare(data_dir)?;
 
-    let listeners = Listeners::bind(&config).await?;
+    let identities = Identities::load(&config)?;
+    let listeners = Listeners::bind(&config)?;
     let up = banner(&listeners.lines());
     let ready = listeners.ready();
 
@@ -66,15 +69,17 @@ async fn live(config: Config, ready_file: Option<&Path>) -> anyhow::Result<()> {
     let listening = health.check("listeners");
     let mut registry = Registry::default();
     tidegate_api::register_process(&mut registry, env!("CARGO_PKG_VERSION"));
-    let mut gateway = Gateway::new(&config, &health, &mut registry);
+    let mut gateway = Gateway::new(&config, listeners.protocols, &identities, &mut registry);
     let http = Http::start(listeners.http, health.clone(), registry);
     tokio::spawn({
         let health = health.clone();
         async move { health.keep_beating().await }
     });
     let (drain_trigger, drain) = drain::channel();
-    gateway.start(listeners.protocols, &drain).await?;
+    gateway.start(&drain);
     listening.pass();
+    let certificates = identities.watch(health.check("certificates"))?;
+    let certificates = tokio::spawn(identities.keep(certificates, hangups));
     health.finish_startup();
     if let Some(path) = ready_file {
         ready.write(path).with_context(|| cannot_be_written(path))?;
@@ -88,6 +93,7 @@ async fn live(config: Config, ready_file: Option<&Path>) -> anyhow::Result<()> {
     tracing::info!(signal = stop.name, "The gateway drains.");
     drain_trigger.begin();
     gateway.drained().await;
+    certificates.abort();
     http.stop().await;
     tracing::info!("The gateway has drained and ends.");
     Ok(())

@@ -1,4 +1,5 @@
-//! The signals that end the gateway: the first asks, the second insists.
+//! The signals that end the gateway, of which the first asks and the second insists, and the one that
+//! asks it to look at its files.
 
 use std::io;
 
@@ -72,5 +73,30 @@ impl Signals {
             );
             std::process::exit(stop.exit_code);
         });
+    }
+}
+
+/// SIGHUP from the moment of [`Hangups::listen`] on. It no longer ends the process.
+#[derive(Debug)]
+pub(crate) struct Hangups(#[cfg(unix)] tokio::signal::unix::Signal);
+
+impl Hangups {
+    pub(crate) fn listen() -> io::Result<Self> {
+        #[cfg(unix)]
+        {
+            use tokio::signal::unix::{SignalKind, signal};
+            Ok(Self(signal(SignalKind::hangup())?))
+        }
+        #[cfg(not(unix))]
+        Ok(Self())
+    }
+
+    /// The next one. Where there is no such signal, never.
+    pub(crate) async fn next(&mut self) {
+        #[cfg(unix)]
+        if self.0.recv().await.is_some() {
+            return;
+        }
+        std::future::pending::<()>().await;
     }
 }

@@ -103,6 +103,9 @@ impl Gateway {
         let ready = directory.path().join("ready.json");
         let child = tidegate(&directory)
             .args(["--set", "listeners.mqtt.bind=127.0.0.1:0"])
+            .args(["--set", "listeners.mqtts.bind=127.0.0.1:0"])
+            .args(["--set", "listeners.ws.bind=127.0.0.1:0"])
+            .args(["--set", "listeners.wss.bind=127.0.0.1:0"])
             .args(["--set", "http.bind=127.0.0.1:0"])
             .args(["--set", "telemetry.sys_interval=1h"])
             .args(["--set", "telemetry.log=warn"])
@@ -162,6 +165,7 @@ fn every_key_is_documented_with_its_default() {
     assert_eq!(output.status.code(), Some(0));
     let listing = String::from_utf8(output.stdout).unwrap();
     let mut program = BTreeMap::new();
+    let mut addresses = BTreeMap::new();
     for line in listing.lines() {
         let (said, origin) = line.rsplit_once("  # ").unwrap();
         assert_eq!(origin, "default", "{line}");
@@ -172,10 +176,36 @@ fn every_key_is_documented_with_its_default() {
                 (rest.split(' ').next().unwrap(), "not set")
             }
         };
-        program.insert(key.to_owned(), value.to_owned());
+        let Some((name, rest)) = of_listener(key) else {
+            program.insert(key.to_owned(), value.to_owned());
+            continue;
+        };
+        if matches!(rest, "kind" | "bind") {
+            let address: &mut BTreeMap<_, _> = addresses.entry(name.to_owned()).or_default();
+            address.insert(rest.to_owned(), value.to_owned());
+        } else {
+            // What all listeners have, they have alike.
+            let before = program.insert(format!("listeners.NAME.{rest}"), value.to_owned());
+            assert!(before.is_none_or(|before| before == value), "{line}");
+        }
     }
+    for key in ["kind", "bind"] {
+        program.insert(format!("listeners.NAME.{key}"), "of the name".to_owned());
+    }
+    for key in ["cert", "key"] {
+        let further = format!("listeners.NAME.tls.certificates.X.{key}");
+        program.insert(further, "not set".to_owned());
+    }
+    let page = page("docs/configuration.md");
+    for row in rows(&page, "name") {
+        let address = addresses.remove(&name(&row["name"])).unwrap();
+        for key in ["kind", "bind"] {
+            assert_eq!(row[key].trim_matches('`'), address[key]);
+        }
+    }
+    assert!(addresses.is_empty(), "not documented: {addresses:?}");
     let mut documented = BTreeMap::new();
-    for row in rows(&page("docs/configuration.md"), "key") {
+    for row in rows(&page, "key") {
         let default = row["default"].trim_matches('`').to_owned();
         let twice = documented.insert(name(&row["key"]), default);
         assert_eq!(twice, None, "{} is documented twice", row["key"]);
@@ -190,6 +220,11 @@ fn every_key_is_documented_with_its_default() {
     }
 }
 
+/// Splits `listeners.NAME.rest`.
+fn of_listener(key: &str) -> Option<(&str, &str)> {
+    key.strip_prefix("listeners.")?.split_once('.')
+}
+
 /// Every key is set to what it cannot be; the program answers with the ranges.
 #[test]
 fn every_range_is_the_one_that_is_enforced() {
@@ -202,7 +237,13 @@ fn every_range_is_the_one_that_is_enforced() {
                 "yes/no" | "number" | "size" | "time" | "word"
             )
         })
-        .map(|row| (name(&row["key"]), row["range"].replace('`', "")))
+        // The listener wss has all of them.
+        .map(|row| {
+            (
+                name(&row["key"]).replace("NAME", "wss"),
+                row["range"].replace('`', ""),
+            )
+        })
         .collect();
     let arguments: Vec<String> = ranges
         .keys()
@@ -273,16 +314,22 @@ fn every_metric_is_documented_with_its_type_and_labels() {
     for (metric, row) in documented {
         let (kind, labels) = &scraped[&metric];
         assert_eq!(&row["type"], kind, "{metric}");
-        let mut words = code(&row["labels"]).into_iter();
-        let label = words.next();
-        assert!(
-            label.iter().eq(labels.keys()),
-            "{metric}: {:?} are its labels",
-            labels.keys()
-        );
-        let values: BTreeSet<String> = words.collect();
-        if let Some(label) = label.filter(|_| !values.is_empty()) {
-            assert_eq!(values, labels[&label], "{metric}");
+        let documented: BTreeMap<String, BTreeSet<String>> = row["labels"]
+            .split(';')
+            .filter_map(|label| {
+                let mut words = code(label).into_iter();
+                Some((words.next()?, words.collect()))
+            })
+            .collect();
+        let names = |labels: &BTreeMap<String, BTreeSet<String>>| -> Vec<String> {
+            labels.keys().cloned().collect()
+        };
+        assert_eq!(names(&documented), names(labels), "{metric}");
+        for (label, values) in documented {
+            // Values that come from the configuration are not listed.
+            if !values.is_empty() {
+                assert_eq!(values, labels[&label], "{metric}");
+            }
         }
     }
     let reasons = rows(&page, "reason");
@@ -290,6 +337,12 @@ fn every_metric_is_documented_with_its_type_and_labels() {
     assert_eq!(
         reasons,
         scraped["tidegate_messages_dropped_total"].1["reason"]
+    );
+    let refusals = rows(&page, "refusal");
+    let refusals: BTreeSet<String> = refusals.iter().map(|row| name(&row["refusal"])).collect();
+    assert_eq!(
+        refusals,
+        scraped["tidegate_listener_refused_total"].1["reason"]
     );
 }
 

@@ -32,6 +32,9 @@ impl Gateway {
         let directory = tempfile::tempdir().unwrap();
         let mut child = Command::new(env!("CARGO_BIN_EXE_tidegate"))
             .args(["--set", "listeners.mqtt.bind=127.0.0.1:0"])
+            .args(["--set", "listeners.mqtts.bind=127.0.0.1:0"])
+            .args(["--set", "listeners.ws.bind=127.0.0.1:0"])
+            .args(["--set", "listeners.wss.bind=127.0.0.1:0"])
             .args(["--set", "http.bind=127.0.0.1:0"])
             .args(["--set", "telemetry.log=warn"])
             .args([

@@ -26,6 +26,9 @@ fn command(directory: &TempDir) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
     command
         .args(["--set", "listeners.mqtt.bind=127.0.0.1:0"])
+        .args(["--set", "listeners.mqtts.bind=127.0.0.1:0"])
+        .args(["--set", "listeners.ws.bind=127.0.0.1:0"])
+        .args(["--set", "listeners.wss.bind=127.0.0.1:0"])
         .args(["--set", "http.bind=127.0.0.1:0"])
         .arg("--data-dir")
         .arg(directory.path().join("data"))
@@ -112,9 +115,15 @@ fn it_starts_with_nothing_configured_and_ends_when_asked() {
         let ready = gateway.ready();
         assert_eq!(ready["pid"], gateway.child.id());
         assert_eq!(ready["version"], env!("CARGO_PKG_VERSION"));
-        assert_eq!(ready["listeners"]["mqtt"]["kind"], "mqtt");
-        assert_eq!(ready["listeners"]["http"]["kind"], "http");
-        assert_eq!(ready["listeners"].as_object().unwrap().len(), 2);
+        let listeners = ready["listeners"].as_object().unwrap();
+        let kinds: Vec<_> = listeners
+            .iter()
+            .map(|(name, it)| (name, &it["kind"]))
+            .collect();
+        assert_eq!(kinds.len(), 5, "{kinds:?}");
+        for (name, kind) in kinds {
+            assert_eq!(name, kind);
+        }
         let (mqtt, http) = (gateway.address("mqtt"), gateway.address("http"));
         assert!(mqtt.port() != 0 && http.port() != 0);
         assert!(gateway.directory.path().join("data").is_dir());
@@ -134,14 +143,21 @@ fn the_banner_names_the_listeners_and_a_line_to_try() {
     let gateway = Gateway::start(&[]);
     let (mqtt, http) = (gateway.address("mqtt"), gateway.address("http"));
     let banner = &gateway.banner;
-    assert!(
-        banner.contains(&format!("mqtt://{mqtt}  listener mqtt\n")),
-        "{banner}"
-    );
-    assert!(
-        banner.contains(&format!("http://{http}  /livez ")),
-        "{banner}"
-    );
+    let shown = |url: String, what: &str| {
+        let mut lines = banner.lines();
+        let line = lines.find_map(|line| line.trim().strip_prefix(&url));
+        let line = line.unwrap_or_else(|| panic!("no {url} in {banner}"));
+        assert!(line.trim_start().starts_with(what), "{banner}");
+    };
+    shown(format!("mqtt://{mqtt} "), "listener mqtt");
+    shown(format!("http://{http} "), "/livez ");
+    for (name, path) in [("mqtts", ""), ("ws", "/mqtt"), ("wss", "/mqtt")] {
+        let address = gateway.address(name);
+        shown(
+            format!("{name}://{address}{path} "),
+            &format!("listener {name}"),
+        );
+    }
     let port = mqtt.port();
     assert!(
         banner.ends_with(&format!(
@@ -181,7 +197,7 @@ fn several_listeners_each_get_their_port() {
         "http.enabled=false",
     ]);
     let ready = gateway.ready();
-    assert_eq!(ready["listeners"].as_object().unwrap().len(), 2);
+    assert_eq!(ready["listeners"].as_object().unwrap().len(), 5);
     assert_ne!(gateway.address("mqtt"), gateway.address("inside"));
     TcpStream::connect(gateway.address("inside")).unwrap();
 }
@@ -237,7 +253,11 @@ fn an_address_that_is_taken_is_named() {
     let directory = tempfile::tempdir().unwrap();
     let ready = directory.path().join("ready.json");
     std::fs::write(&ready, "of an earlier run").unwrap();
-    for (key, name) in [("listeners.mqtt", "listener mqtt"), ("http", "HTTP")] {
+    for (key, name) in [
+        ("listeners.mqtt", "listener mqtt"),
+        ("listeners.wss", "listener wss"),
+        ("http", "HTTP"),
+    ] {
         let setting = format!("{key}.bind={address}");
         let (code, log) = output(command(&directory).args(["--set", &setting]));
         assert_eq!(code, Some(1), "{log}");

@@ -1,23 +1,21 @@
 //! What all MQTT connections of a gateway share, whatever carries their bytes.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tidegate_bus::{Bus, EndReason};
-use tokio::io::{AsyncRead, AsyncWrite};
 
-use crate::admission::{Admission, Refusal};
-use crate::connection;
+use crate::admission::Admission;
 use crate::counters::MqttCounters;
+use crate::endpoint::Endpoint;
 use crate::settings::Settings;
 
-/// The MQTT adapter: hands byte streams to the bus as MQTT connections.
+/// The MQTT adapter. Its [`Endpoint`]s hand byte streams to the bus as MQTT connections.
 pub struct Adapter {
     pub(crate) bus: Arc<Bus>,
-    pub(crate) settings: Arc<Settings>,
+    settings: Settings,
     pub(crate) counters: MqttCounters,
-    admission: Arc<Admission>,
+    pub(crate) admission: Arc<Admission>,
 }
 
 impl std::fmt::Debug for Adapter {
@@ -34,7 +32,7 @@ impl Adapter {
         let admission = Arc::new(Admission::new(&settings));
         Arc::new(Self {
             bus,
-            settings: Arc::new(settings),
+            settings,
             counters: MqttCounters::default(),
             admission,
         })
@@ -50,35 +48,10 @@ impl Adapter {
         self.admission.open()
     }
 
-    /// Serves one connection until it ends, on a task of its own.
-    pub fn accept<S>(self: &Arc<Self>, stream: S, peer: Option<SocketAddr>)
-    where
-        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    {
-        self.counters.accepted.add(1);
-        let ip = peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.ip());
-        let adapter = Arc::clone(self);
-        match self.admission.admit(ip) {
-            Ok(admitted) => {
-                tokio::spawn(async move {
-                    connection::serve(&adapter, stream, peer).await;
-                    drop(admitted);
-                });
-            }
-            Err((refusal, told)) => {
-                match refusal {
-                    Refusal::Rate => self.counters.refused_rate.add(1),
-                    Refusal::Connections | Refusal::ConnectionsPerIp => {
-                        self.counters.refused_limit.add(1);
-                    }
-                }
-                let Some(told) = told else { return };
-                tokio::spawn(async move {
-                    connection::refuse(&adapter, stream, refusal.reason()).await;
-                    drop(told);
-                });
-            }
-        }
+    /// What serves the connections of one listener, which may have limits of its own: those of
+    /// `settings` are the listener's, those of the adapter are for all listeners together.
+    pub fn endpoint(self: &Arc<Self>, settings: Settings) -> Arc<Endpoint> {
+        Endpoint::new(self, settings)
     }
 
     /// Ends every connection: DISCONNECT 0x8B to those that understand it, at the pace of the

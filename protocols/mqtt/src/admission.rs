@@ -1,4 +1,5 @@
-//! Who may hold a connection: how many at once, from one address, and how fast new ones come.
+//! Who may hold a connection: how many at once, from one address, and how fast new ones come. There
+//! is one count of all connections and one of each listener's.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -37,7 +38,7 @@ impl Refusal {
     }
 }
 
-/// The counts of all listeners together.
+/// The counts of one listener, or of all together.
 #[derive(Debug)]
 pub(crate) struct Admission {
     open: AtomicUsize,
@@ -75,33 +76,19 @@ impl Admission {
         }
     }
 
-    /// Counts a connection in. `Err`: it may be read to be told why it is refused; `None` inside:
-    /// not even that.
-    pub(crate) fn admit(
-        self: &Arc<Self>,
-        ip: IpAddr,
-    ) -> Result<Admitted, (Refusal, Option<Refused>)> {
-        let refuse = |refusal| Err((refusal, Refused::new(self)));
+    /// Counts a connection in, whoever it is from.
+    pub(crate) fn admit(self: &Arc<Self>) -> Result<Admitted, Refusal> {
         if !self.rate.lock().take(Instant::now()) {
-            return refuse(Refusal::Rate);
+            return Err(Refusal::Rate);
         }
         if self.open.fetch_add(1, Ordering::Relaxed) >= self.max_connections {
             self.leave();
-            return refuse(Refusal::Connections);
+            return Err(Refusal::Connections);
         }
-        {
-            let mut by_ip = self.by_ip.lock();
-            let count = by_ip.entry(ip).or_default();
-            if *count < self.max_per_ip {
-                *count += 1;
-                return Ok(Admitted {
-                    admission: Arc::clone(self),
-                    ip,
-                });
-            }
-        }
-        self.leave();
-        refuse(Refusal::ConnectionsPerIp)
+        Ok(Admitted {
+            admission: Arc::clone(self),
+            ip: None,
+        })
     }
 
     fn leave(&self) {
@@ -147,17 +134,32 @@ impl Rate {
 #[derive(Debug)]
 pub(crate) struct Admitted {
     admission: Arc<Admission>,
-    ip: IpAddr,
+    /// The address that it counts for, once that is known.
+    ip: Option<IpAddr>,
+}
+
+impl Admitted {
+    /// Counts the connection among those from `ip`. Done once.
+    pub(crate) fn count_for(&mut self, ip: IpAddr) -> Result<(), Refusal> {
+        let mut by_ip = self.admission.by_ip.lock();
+        let count = by_ip.entry(ip).or_default();
+        if *count >= self.admission.max_per_ip {
+            return Err(Refusal::ConnectionsPerIp);
+        }
+        *count += 1;
+        self.ip = Some(ip);
+        Ok(())
+    }
 }
 
 impl Drop for Admitted {
     fn drop(&mut self) {
-        {
+        if let Some(ip) = self.ip {
             let mut by_ip = self.admission.by_ip.lock();
-            if let Some(count) = by_ip.get_mut(&self.ip) {
+            if let Some(count) = by_ip.get_mut(&ip) {
                 *count -= 1;
                 if *count == 0 {
-                    by_ip.remove(&self.ip);
+                    by_ip.remove(&ip);
                 }
             }
         }
@@ -167,10 +169,11 @@ impl Drop for Admitted {
 
 /// A place among those who are told why they are refused.
 #[derive(Debug)]
-pub(crate) struct Refused(Arc<Admission>);
+pub(crate) struct Told(Arc<Admission>);
 
-impl Refused {
-    fn new(admission: &Arc<Admission>) -> Option<Self> {
+impl Told {
+    /// `None`: there are as many as there may be.
+    pub(crate) fn new(admission: &Arc<Admission>) -> Option<Self> {
         if admission.refusing.fetch_add(1, Ordering::Relaxed) >= MAX_REFUSALS {
             admission.refusing.fetch_sub(1, Ordering::Relaxed);
             return None;
@@ -179,7 +182,7 @@ impl Refused {
     }
 }
 
-impl Drop for Refused {
+impl Drop for Told {
     fn drop(&mut self) {
         self.0.refusing.fetch_sub(1, Ordering::Relaxed);
     }
@@ -196,8 +199,10 @@ mod tests {
         Arc::new(Admission::new(&settings))
     }
 
-    fn ip(last: u8) -> IpAddr {
-        [127, 0, 0, last].into()
+    fn from(admission: &Arc<Admission>, last: u8) -> Result<Admitted, Refusal> {
+        let mut admitted = admission.admit()?;
+        admitted.count_for([127, 0, 0, last].into())?;
+        Ok(admitted)
     }
 
     #[test]
@@ -206,16 +211,13 @@ mod tests {
             s.max_connections = 3;
             s.max_connections_per_ip = 2;
         });
-        let first = admission.admit(ip(1)).unwrap();
-        let _second = admission.admit(ip(1)).unwrap();
-        assert_eq!(
-            admission.admit(ip(1)).unwrap_err().0,
-            Refusal::ConnectionsPerIp
-        );
-        let _third = admission.admit(ip(2)).unwrap();
-        assert_eq!(admission.admit(ip(3)).unwrap_err().0, Refusal::Connections);
+        let first = from(&admission, 1).unwrap();
+        let _second = from(&admission, 1).unwrap();
+        assert_eq!(from(&admission, 1).unwrap_err(), Refusal::ConnectionsPerIp);
+        let _third = from(&admission, 2).unwrap();
+        assert_eq!(from(&admission, 3).unwrap_err(), Refusal::Connections);
         drop(first);
-        assert!(admission.admit(ip(1)).is_ok());
+        assert!(from(&admission, 1).is_ok());
         assert_eq!(admission.open(), 2);
     }
 
@@ -223,11 +225,11 @@ mod tests {
     fn refusals_with_a_reason_are_bounded_too() {
         let admission = admission(|s| s.max_connections = 0);
         let told: Vec<_> = (0..MAX_REFUSALS)
-            .map(|_| admission.admit(ip(1)).unwrap_err().1.unwrap())
+            .map(|_| Told::new(&admission).unwrap())
             .collect();
-        assert!(admission.admit(ip(1)).unwrap_err().1.is_none());
+        assert!(Told::new(&admission).is_none());
         drop(told);
-        assert!(admission.admit(ip(1)).unwrap_err().1.is_some());
+        assert!(Told::new(&admission).is_some());
     }
 
     #[test]

@@ -12,7 +12,6 @@
 
 use std::cell::Cell;
 use std::future::Future;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -22,9 +21,10 @@ use tidegate_bus::{Charge, Counters, Ended, MemoryBudget, Session};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tracing::debug;
 
-use crate::adapter::Adapter;
 use crate::codec::{Frame, PacketType, ReasonCode, Split, split};
 use crate::encoder::count_qos0;
+use crate::endpoint::{Endpoint, Peer};
+use crate::foreign::Foreign;
 use crate::handshake::{self, Accepted, Rejected};
 use crate::protocol::{Ending, Flow, Protocol};
 
@@ -65,29 +65,29 @@ fn with_scratch<R>(work: impl FnOnce(&mut Scratch) -> R) -> R {
 }
 
 /// Serves a connection until it ends.
-pub(crate) async fn serve<S>(adapter: &Arc<Adapter>, mut stream: S, peer: Option<SocketAddr>)
+pub(crate) async fn serve<S>(endpoint: &Arc<Endpoint>, mut stream: S, peer: Peer) -> Option<Foreign>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let limit = adapter.settings.connect_timeout;
+    let limit = endpoint.settings.connect_timeout;
     // Boxed, as is the end below: what a connection needs only then takes no room in its task while
     // it is idle.
-    let connecting = Box::pin(connect(adapter, &mut stream, peer));
+    let connecting = Box::pin(connect(endpoint, &mut stream, &peer));
     let connected = Box::pin(tokio::time::timeout(limit, connecting)).await;
     let (accepted, rest) = match connected {
         Ok(Ok(connected)) => connected,
         Ok(Err(rejected)) => {
-            debug!(peer = peer.map(tracing::field::display), reason = ?rejected.reason, text = rejected.text, "A connection was refused.");
+            debug!(peer = peer.address.map(tracing::field::display), reason = ?rejected.reason, text = rejected.text, "A connection was refused.");
             Box::pin(finish(&mut stream, &rejected.reply)).await;
-            return;
+            return rejected.foreign;
         }
         Err(_elapsed) => {
-            adapter.counters.connect_timeouts.add(1);
+            endpoint.counters().connect_timeouts.add(1);
             debug!(
-                peer = peer.map(tracing::field::display),
+                peer = peer.address.map(tracing::field::display),
                 "No CONNECT came in time."
             );
-            return;
+            return None;
         }
     };
     let Accepted {
@@ -96,9 +96,9 @@ where
         reply,
     } = accepted;
     let session = Arc::clone(attachment.session());
-    let protocol = Protocol::new(attachment, Arc::clone(&adapter.settings), terms);
+    let protocol = Protocol::new(attachment, Arc::clone(&endpoint.settings), terms);
     let mut pump = Pump {
-        adapter,
+        endpoint,
         stream,
         protocol,
         has_waker: false,
@@ -115,16 +115,17 @@ where
     };
     let ending = (&mut pump).await;
     Box::pin(pump.close(&session, ending)).await;
+    None
 }
 
 /// Reads CONNECT only to answer why the connection is not served.
-pub(crate) async fn refuse<S>(adapter: &Adapter, mut stream: S, reason: ReasonCode)
+pub(crate) async fn refuse<S>(endpoint: &Endpoint, mut stream: S, reason: ReasonCode)
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let answer = async {
         let mut buffer = Vec::new();
-        let rejected = match read_connect(adapter, &mut stream, &mut buffer).await {
+        let rejected = match read_connect(endpoint, &mut stream, &mut buffer).await {
             Ok(len) => with_frame(&buffer[..len], |frame| handshake::refuse(frame, reason)),
             Err(rejected) => rejected,
         };
@@ -135,21 +136,25 @@ where
 
 /// Reads CONNECT and lets the client in. Gives back what was read beyond it.
 async fn connect<S>(
-    adapter: &Adapter,
+    endpoint: &Endpoint,
     stream: &mut S,
-    peer: Option<SocketAddr>,
+    peer: &Peer,
 ) -> Result<(Accepted, Vec<u8>), Rejected>
 where
     S: AsyncRead + Unpin,
 {
     let mut buffer = Vec::new();
-    let len = read_connect(adapter, stream, &mut buffer).await?;
+    let read = read_connect(endpoint, stream, &mut buffer).await;
+    let len = read.map_err(|rejected| Rejected {
+        foreign: Foreign::of(&buffer),
+        ..rejected
+    })?;
     let accepted = match split(&buffer[..len], u32::MAX) {
-        Ok(Split::Frame(frame)) => adapter.handshake(frame, peer).await?,
+        Ok(Split::Frame(frame)) => endpoint.handshake(frame, peer).await?,
         // `read_connect` has found a whole frame of this length.
         _ => return Err(Rejected::silent(ReasonCode::MalformedPacket, "no packet")),
     };
-    adapter.bus.counters().packets_received.add(1);
+    endpoint.bus.counters().packets_received.add(1);
     let rest = buffer.split_off(len);
     Ok((accepted, rest))
 }
@@ -163,7 +168,7 @@ fn with_frame(bytes: &[u8], work: impl FnOnce(Frame<'_>) -> Rejected) -> Rejecte
 
 /// Reads until `buffer` begins with a whole CONNECT packet and tells its length.
 async fn read_connect<S>(
-    adapter: &Adapter,
+    endpoint: &Endpoint,
     stream: &mut S,
     buffer: &mut Vec<u8>,
 ) -> Result<usize, Rejected>
@@ -173,14 +178,14 @@ where
     let lost = || Rejected::silent(ReasonCode::UnspecifiedError, "the connection was lost");
     let mut held = Held::default();
     loop {
-        let found = split(buffer, adapter.settings.max_packet_bytes).map_err(|error| {
-            adapter.counters.protocol_errors.add(1);
+        let found = split(buffer, endpoint.settings.max_packet_bytes).map_err(|error| {
+            endpoint.counters().protocol_errors.add(1);
             Rejected::silent(error.reason_code(), error.to_string())
         })?;
         // MQTT-3.1.0-1. Told from the first byte, before the rest of another packet is waited for.
         let first = buffer.first().map(|byte| byte >> 4);
         if first.is_some_and(|kind| kind != PacketType::Connect as u8) {
-            adapter.counters.protocol_errors.add(1);
+            endpoint.counters().protocol_errors.add(1);
             let text = "the first packet is CONNECT (MQTT-3.1.0-1)";
             return Err(Rejected::silent(ReasonCode::ProtocolError, text));
         }
@@ -191,8 +196,8 @@ where
         if read == 0 {
             return Err(lost());
         }
-        adapter.bus.counters().bytes_received.add(read as u64);
-        if !held.resize(adapter.bus.memory(), buffer.capacity()) {
+        endpoint.bus.counters().bytes_received.add(read as u64);
+        if !held.resize(endpoint.bus.memory(), buffer.capacity()) {
             let text = "all that waits takes as much memory as it may";
             return Err(Rejected::silent(ReasonCode::QuotaExceeded, text));
         }
@@ -288,7 +293,7 @@ enum Round {
 
 /// A connected client.
 struct Pump<'a, S> {
-    adapter: &'a Arc<Adapter>,
+    endpoint: &'a Arc<Endpoint>,
     stream: S,
     protocol: Protocol,
     has_waker: bool,
@@ -336,7 +341,7 @@ where
             .poll_acks(cx.waker(), &mut self.output.replies)?;
         let wrote = self.write(cx)?;
         let holds = self.input.partial.capacity() + self.output.replies.capacity();
-        if !self.held.resize(self.adapter.bus.memory(), holds) {
+        if !self.held.resize(self.endpoint.bus.memory(), holds) {
             return Err(memory_is_full());
         }
         match (read, wrote) {
@@ -350,7 +355,7 @@ where
     fn read(&mut self, cx: &mut Context<'_>) -> Result<Round, Ending> {
         if self.protocol.is_busy() {
             let (protocol, replies) = (&mut self.protocol, &mut self.output.replies);
-            let bus = &self.adapter.bus;
+            let bus = &self.endpoint.bus;
             bus.batch(|worker| protocol.continue_fan_out(worker, replies))?;
             return Ok(Round::Moved);
         }
@@ -414,16 +419,16 @@ where
     /// Handles every complete packet in `bytes` as one batch and tells how far it came.
     fn handle(&mut self, bytes: &[u8], scratch: &mut Vec<u8>) -> Result<usize, Ending> {
         let Self {
-            adapter,
+            endpoint,
             protocol,
             output,
             input,
             ..
         } = self;
-        let maximum = adapter.settings.max_packet_bytes;
+        let maximum = endpoint.settings.max_packet_bytes;
         let mut at = 0;
         let mut packets = 0;
-        let handled = adapter.bus.batch(|worker| {
+        let handled = endpoint.bus.batch(|worker| {
             while let Split::Frame(frame) = split(&bytes[at..], maximum)? {
                 at += frame.len;
                 packets += 1;
@@ -443,7 +448,7 @@ where
             }
             Ok(())
         });
-        adapter.bus.counters().packets_received.add(packets);
+        endpoint.bus.counters().packets_received.add(packets);
         handled.map(|()| at)
     }
 
@@ -475,7 +480,7 @@ where
             self.output.written = 0;
             self.output.current.clear();
             std::mem::swap(&mut self.output.current, &mut self.output.replies);
-            let now = self.adapter.bus.now();
+            let now = self.endpoint.bus.now();
             self.protocol
                 .attachment
                 .take_output(&mut self.output.current, now)
@@ -498,7 +503,7 @@ where
     }
 
     fn counters(&self) -> &Counters {
-        self.adapter.bus.counters()
+        self.endpoint.bus.counters()
     }
 
     // ---- the end ----------------------------------------------------------------------------
@@ -506,7 +511,7 @@ where
     /// Gives the session back, says what there is to say, closes, and counts what was lost.
     async fn close(self, session: &Session, ending: Ending) {
         let Self {
-            adapter,
+            endpoint,
             mut stream,
             protocol,
             mut output,
@@ -514,37 +519,39 @@ where
         } = self;
         match &ending {
             Ending::Violation { reason, text } => {
-                adapter.counters.protocol_errors.add(1);
+                endpoint.counters().protocol_errors.add(1);
                 debug!(client_id = %session.id(), ?reason, text, "A client broke the protocol.");
             }
             ending => debug!(client_id = %session.id(), ?ending, "A connection ended."),
         }
         output.current.append(&mut output.replies);
         let lost = matches!(ending, Ending::Lost);
-        adapter
+        endpoint
             .bus
             .batch(|worker| protocol.close(worker, &ending, &mut output.current));
         let mut written = output.written;
         if !lost {
             let writing = write_rest(&mut stream, &output.current, &mut written);
             let _ = tokio::time::timeout(LINGER, writing).await;
-            if written == output.current.len() {
-                finish(&mut stream, &[]).await;
-            }
+        }
+        // Also after reading has failed: what carries the bytes may have a word to say about it, as
+        // WebSocket and TLS do. On a socket that is gone it ends at once.
+        if lost || written == output.current.len() {
+            finish(&mut stream, &[]).await;
         }
         let unsent = count_qos0(&output.current, written);
-        adapter.bus.count_unsent(session, unsent);
-        log_drops(adapter, session);
+        endpoint.bus.count_unsent(session, unsent);
+        log_drops(endpoint, session);
     }
 }
 
 /// What the client has lost so far, this connection and those before, for whoever looks for one
 /// client's messages.
-fn log_drops(adapter: &Adapter, session: &Session) {
+fn log_drops(endpoint: &Endpoint, session: &Session) {
     if !tracing::enabled!(tracing::Level::DEBUG) {
         return;
     }
-    let drops = adapter.bus.client_drops(session.id());
+    let drops = endpoint.bus.client_drops(session.id());
     let by_reason: Vec<String> = drops
         .iter()
         .map(|(reason, count)| format!("{}={count}", reason.as_str()))

@@ -1,7 +1,6 @@
 //! CONNECT to CONNACK (MQTT 5.0 sections 3.1 and 3.2).
 
 use std::hash::{BuildHasher, RandomState};
-use std::net::SocketAddr;
 use std::num::NonZeroU16;
 
 use tidegate_bus::{
@@ -9,12 +8,13 @@ use tidegate_bus::{
     Properties, PublisherKey, TopicName, Will,
 };
 
-use crate::adapter::Adapter;
 use crate::codec::{
     ConnAck, Connect, DecodeError, Frame, Property, PropertyBlock, ReasonCode, Version,
     Will as WillPacket,
 };
 use crate::encoder::{LARGEST_PACKET, MqttEncoder};
+use crate::endpoint::{Endpoint, Peer};
+use crate::foreign::Foreign;
 use crate::protocol::Terms;
 
 /// A client that has been let in.
@@ -31,6 +31,8 @@ pub(crate) struct Rejected {
     pub(crate) reply: Vec<u8>,
     pub(crate) reason: ReasonCode,
     pub(crate) text: String,
+    /// It does not speak MQTT at all.
+    pub(crate) foreign: Option<Foreign>,
 }
 
 impl Rejected {
@@ -49,6 +51,7 @@ impl Rejected {
             reply,
             reason,
             text,
+            foreign: None,
         }
     }
 
@@ -93,6 +96,7 @@ impl Rejected {
             reply: Vec::new(),
             reason,
             text: text.into(),
+            foreign: None,
         }
     }
 }
@@ -116,15 +120,15 @@ pub(crate) fn refuse(frame: Frame<'_>, reason: ReasonCode) -> Rejected {
     }
 }
 
-impl Adapter {
+impl Endpoint {
     /// Lets a client in, or not.
     pub(crate) async fn handshake(
         &self,
         frame: Frame<'_>,
-        peer: Option<SocketAddr>,
+        peer: &Peer,
     ) -> Result<Accepted, Rejected> {
         let connect = Connect::decode(frame).map_err(|error| {
-            self.counters.protocol_errors.add(1);
+            self.counters().protocol_errors.add(1);
             Rejected::malformed(frame, &error)
         })?;
         let maximum_packet_size = maximum_packet_size(&connect);
@@ -137,7 +141,7 @@ impl Adapter {
         &self,
         connect: &Connect<'_>,
         maximum_packet_size: u32,
-        peer: Option<SocketAddr>,
+        peer: &Peer,
     ) -> Result<Accepted, Rejected> {
         let version = connect.version;
         let properties = &connect.properties;
@@ -158,13 +162,14 @@ impl Adapter {
         let mut credentials = Credentials::new(&client_id);
         credentials.user_name = connect.user_name;
         credentials.password = connect.password;
-        credentials.peer = peer;
+        credentials.peer = peer.address;
+        credentials.certificate_name = peer.certificate_name.as_deref();
         self.bus
             .access()
             .connect(credentials)
             .await
             .map_err(|denial| {
-                self.counters.refused_access.add(1);
+                self.counters().refused_access.add(1);
                 let (reason, text) = denial_reason(denial);
                 Rejected::new(version, reason, text)
             })?;

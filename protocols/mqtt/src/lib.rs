@@ -10,13 +10,15 @@ pub mod codec;
 mod connection;
 mod counters;
 mod encoder;
+mod endpoint;
+mod foreign;
 mod handshake;
-mod listener;
 mod pending;
 mod protocol;
 mod settings;
 
 pub use adapter::Adapter;
 pub use counters::MqttCounters;
-pub use listener::Listener;
+pub use endpoint::{Endpoint, Peer, Place, Refused};
+pub use foreign::Foreign;
 pub use settings::Settings;

@@ -16,7 +16,7 @@ use tidegate_mqtt::codec::{
     Ack, Connect, Packet, PropertyBlock, PropertyId, Publish, PublishProperties, ReasonCode, Split,
     Subscribe, SubscribeFilters, Version, decode, split,
 };
-use tidegate_mqtt::{Adapter, Settings};
+use tidegate_mqtt::{Adapter, Endpoint, Settings};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
 /// A durable engine whose tickets complete when the test says so.
@@ -68,8 +68,12 @@ impl Store for SlowStore {
 }
 
 struct Gateway {
-    adapter: Arc<Adapter>,
+    endpoint: Arc<Endpoint>,
     bus: Arc<Bus>,
+}
+
+fn endpoint(bus: &Arc<Bus>, settings: Settings) -> Arc<Endpoint> {
+    Adapter::new(Arc::clone(bus), settings.clone()).endpoint(settings)
 }
 
 impl Gateway {
@@ -82,14 +86,14 @@ impl Gateway {
             Arc::new(SystemClock::new()),
         );
         Self {
-            adapter: Adapter::new(Arc::clone(&bus), Settings::default()),
+            endpoint: endpoint(&bus, Settings::default()),
             bus,
         }
     }
 
     async fn connect(&self, id: &str, version: Version, buffer: usize) -> Client {
         let (ours, theirs) = duplex(buffer);
-        self.adapter.accept(theirs, None);
+        self.endpoint.accept(theirs, None);
         let mut block = PropertyBlock::new();
         block.push(tidegate_mqtt::codec::Property::SessionExpiryInterval(60));
         let mut client = Client {
@@ -301,7 +305,7 @@ async fn what_a_stuck_client_never_reads_is_counted_when_it_is_given_up() {
     let client = stuck(&gateway).await;
     let id = ClientId::new("stuck").unwrap();
     assert!(gateway.bus.disconnect(&id, EndReason::Administrative));
-    while gateway.adapter.open_connections() > 0 {
+    while gateway.endpoint.open_connections() > 0 {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     assert_eq!(
@@ -340,7 +344,7 @@ async fn acknowledgements_are_read_while_writing_is_stuck() {
 async fn the_gateway_tells_the_truth_about_itself_in_connack() {
     let gateway = Gateway::new(Arc::new(MemoryStore::new()));
     let (mut ours, theirs) = duplex(4_096);
-    gateway.adapter.accept(theirs, None);
+    gateway.endpoint.accept(theirs, None);
     // Empty client identifier, request response information, keep alive 0.
     ours.write_all(b"\x10\x0f\0\x04MQTT\x05\x02\0\0\x02\x19\x01\0\0")
         .await
@@ -435,7 +439,7 @@ async fn mqtt_4_9_exchanges_of_an_earlier_connection_take_nothing_from_receive_m
         Arc::new(SystemClock::new()),
     );
     let gateway = Gateway {
-        adapter: Adapter::new(Arc::clone(&bus), settings),
+        endpoint: endpoint(&bus, settings),
         bus,
     };
     let mut client = gateway.connect("c", Version::V5, 4_096).await;
@@ -481,8 +485,8 @@ async fn a_fan_out_is_finished_although_its_publisher_is_ended() {
         Arc::new(AllowAll),
         Arc::new(SystemClock::new()),
     );
-    let adapter = Adapter::new(Arc::clone(&bus), Settings::default());
-    let gateway = Gateway { adapter, bus };
+    let endpoint = endpoint(&bus, Settings::default());
+    let gateway = Gateway { endpoint, bus };
     let mut receivers = Vec::new();
     for n in 0..50 {
         let mut receiver = gateway.connect(&format!("r{n}"), Version::V5, 4_096).await;
@@ -505,7 +509,7 @@ async fn a_fan_out_is_finished_although_its_publisher_is_ended() {
 async fn mqtt_3_1_2_24_a_new_alias_is_left_out_where_the_packet_would_not_fit() {
     let gateway = Gateway::new(Arc::new(MemoryStore::new()));
     let (mut ours, theirs) = duplex(4_096);
-    gateway.adapter.accept(theirs, None);
+    gateway.endpoint.accept(theirs, None);
     // Maximum Packet Size 60, Topic Alias Maximum 10.
     let connect = b"\x10\x16\0\x04MQTT\x05\x02\0\0\x08\x27\0\0\0\x3c\x22\0\x0a\0\x01c";
     ours.write_all(connect).await.unwrap();
@@ -534,7 +538,7 @@ async fn mqtt_3_1_2_24_a_new_alias_is_left_out_where_the_packet_would_not_fit() 
 /// Connects with or without Request Problem Information and gives back the stream.
 async fn connect_asking(gateway: &Gateway, problem_information: u8) -> DuplexStream {
     let (mut ours, theirs) = duplex(4_096);
-    gateway.adapter.accept(theirs, None);
+    gateway.endpoint.accept(theirs, None);
     let mut connect = b"\x10\x10\0\x04MQTT\x05\x02\0\0\x02\x17\x01\0\x01c".to_vec();
     connect[14] = problem_information;
     ours.write_all(&connect).await.unwrap();
@@ -610,13 +614,13 @@ async fn mqtt_3_2_2_19_a_client_over_the_limit_is_told_in_a_packet_it_takes() {
         Arc::new(AllowAll),
         Arc::new(SystemClock::new()),
     );
-    let adapter = Adapter::new(bus, settings);
+    let endpoint = endpoint(&bus, settings);
     // Maximum Packet Size 5, and none.
     let small = &b"\x10\x13\0\x04MQTT\x05\x02\0\0\x05\x27\0\0\0\x05\0\x01c"[..];
     let any = &b"\x10\x0e\0\x04MQTT\x05\x02\0\0\0\0\x01c"[..];
     for (connect, has_words) in [(small, false), (any, true)] {
         let (mut ours, theirs) = duplex(4_096);
-        adapter.accept(theirs, None);
+        endpoint.accept(theirs, None);
         ours.write_all(connect).await.unwrap();
         let mut answer = Vec::new();
         ours.read_to_end(&mut answer).await.unwrap();

@@ -20,6 +20,9 @@ pub struct Credentials<'a> {
     pub password: Option<&'a [u8]>,
     /// Where it connects from.
     pub peer: Option<SocketAddr>,
+    /// The common name of the certificate it has shown, verified by the listener or, where the
+    /// operator trusts one, by a load balancer in front of it.
+    pub certificate_name: Option<&'a str>,
 }
 
 impl<'a> Credentials<'a> {
@@ -30,6 +33,7 @@ impl<'a> Credentials<'a> {
             user_name: None,
             password: None,
             peer: None,
+            certificate_name: None,
         }
     }
 }

@@ -1,8 +1,7 @@
 //! A connection: sends bytes, waits for packets.
 
 use std::collections::VecDeque;
-use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::io::ErrorKind;
 use std::time::{Duration, Instant};
 
 use super::decode;
@@ -11,6 +10,8 @@ use super::packet::{
     Ack, ConnAck, Packet, Publish, Reason, SubAck, Subscribe, Unsubscribe, Version,
 };
 use super::property::Property;
+use super::stream::Stream;
+use crate::server::Server;
 
 /// How long an expected packet may take. Generous: only a failing test waits this long.
 pub const PATIENCE: Duration = Duration::from_secs(15);
@@ -28,7 +29,7 @@ pub enum Event {
 
 /// One connection to a server.
 pub struct Client {
-    stream: TcpStream,
+    stream: Stream,
     version: Version,
     received: Vec<u8>,
     /// Packets that came while another was awaited.
@@ -38,33 +39,26 @@ pub struct Client {
 }
 
 impl Client {
-    /// Opens a TCP connection and sends nothing.
+    /// Opens a connection, with the handshakes of what carries MQTT, and sends nothing.
     ///
     /// # Panics
     ///
-    /// If nobody listens.
+    /// If nobody listens, or a handshake fails.
     #[must_use]
     #[track_caller]
-    pub fn dial(server: SocketAddr, version: Version) -> Self {
-        let stream = TcpStream::connect_timeout(&server, PATIENCE)
-            .unwrap_or_else(|error| panic!("no connection to {server}: {error}"));
+    pub fn dial(server: impl Into<Server>, version: Version) -> Self {
+        let server = server.into();
+        let stream = server.connect().unwrap_or_else(|error| {
+            let (scheme, address) = (server.transport.scheme(), server.address);
+            panic!("no connection to {scheme}://{address}: {error}")
+        });
         Self::over(stream, version)
     }
 
     /// A client over a connection that is open already.
-    ///
-    /// # Panics
-    ///
-    /// If the socket refuses its options.
     #[must_use]
-    #[track_caller]
-    pub fn over(stream: TcpStream, version: Version) -> Self {
-        stream
-            .set_nodelay(true)
-            .unwrap_or_else(|error| panic!("no TCP_NODELAY: {error}"));
-        stream
-            .set_write_timeout(Some(PATIENCE))
-            .unwrap_or_else(|error| panic!("no write timeout: {error}"));
+    pub fn over(stream: impl Into<Stream>, version: Version) -> Self {
+        let stream = stream.into();
         let (received, early) = (Vec::new(), VecDeque::new());
         Self {
             stream,
@@ -74,6 +68,12 @@ impl Client {
             connack: None,
             last_id: 0,
         }
+    }
+
+    /// What carries the packets.
+    #[must_use]
+    pub fn stream(&self) -> &Stream {
+        &self.stream
     }
 
     /// The version that packets are read and written in.
@@ -136,7 +136,7 @@ impl Client {
     ///
     /// What the socket says.
     pub fn try_send(&mut self, bytes: &[u8]) -> std::io::Result<()> {
-        self.stream.write_all(bytes)
+        self.stream.write(bytes)
     }
 
     /// Sends a PUBLISH as it is.
@@ -183,17 +183,17 @@ impl Client {
         self.expect_close();
     }
 
-    /// Ends the TCP connection without a DISCONNECT, as a device does that loses its network.
+    /// Ends the TCP connection without a farewell of any layer, as a device does that loses its network.
     pub fn vanish(self) {
         // Nothing to do about a socket that is gone already.
-        let _ = self.stream.shutdown(Shutdown::Both);
+        let _ = self.stream.cut();
     }
 
     /// Says that no more bytes will come, and goes on reading.
     #[track_caller]
     pub fn half_close(&mut self) {
         self.stream
-            .shutdown(Shutdown::Write)
+            .half_close()
             .unwrap_or_else(|error| panic!("no half-close: {error}"));
     }
 
@@ -495,11 +495,7 @@ impl Client {
     #[track_caller]
     pub fn next_raw(&mut self) -> Option<Vec<u8>> {
         let mut chunk = [0; 1024];
-        match self
-            .stream
-            .set_read_timeout(Some(PATIENCE))
-            .and_then(|()| self.stream.read(&mut chunk))
-        {
+        match self.stream.read(&mut chunk, PATIENCE) {
             Ok(0) => None,
             Ok(length) => Some(chunk[..length].to_vec()),
             Err(error) if error.kind() == ErrorKind::ConnectionReset => None,
@@ -518,17 +514,16 @@ impl Client {
             if left.is_zero() {
                 return Event::Silence;
             }
-            self.stream
-                .set_read_timeout(Some(left))
-                .unwrap_or_else(|error| panic!("no read timeout: {error}"));
             let mut chunk = [0; 16 * 1024];
-            match self.stream.read(&mut chunk) {
+            match self.stream.read(&mut chunk, left) {
                 Ok(0) => return self.closed(),
                 Ok(length) => self.received.extend_from_slice(&chunk[..length]),
                 Err(error) => match error.kind() {
                     ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted => {}
                     ErrorKind::ConnectionReset
                     | ErrorKind::ConnectionAborted
+                    // TCP ended without TLS's close_notify.
+                    | ErrorKind::UnexpectedEof
                     | ErrorKind::BrokenPipe => return self.closed(),
                     _ => panic!("the connection cannot be read: {error}"),
                 },

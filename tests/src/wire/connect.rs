@@ -1,10 +1,9 @@
 //! Building a CONNECT and opening the connection with it.
 
-use std::net::SocketAddr;
-
 use super::client::Client;
 use super::packet::{ConnAck, Connect, Packet, Version, Will};
 use super::property::Property;
+use crate::server::Server;
 
 impl Connect {
     /// A clean connection of `version` with a keep alive that no test outlives.
@@ -108,7 +107,7 @@ impl Connect {
     /// If it does not.
     #[must_use]
     #[track_caller]
-    pub fn open(&self, server: SocketAddr) -> Client {
+    pub fn open(&self, server: impl Into<Server>) -> Client {
         let mut client = Client::dial(server, self.version);
         client.send(&self.encode());
         let answer = client.expect_connack();
@@ -128,7 +127,7 @@ impl Connect {
     /// If it does not.
     #[must_use]
     #[track_caller]
-    pub fn refused(&self, server: SocketAddr) -> ConnAck {
+    pub fn refused(&self, server: impl Into<Server>) -> ConnAck {
         let mut client = Client::dial(server, self.version);
         client.send(&self.encode());
         let answer = client.expect("a CONNACK that refuses", |packet| match packet {

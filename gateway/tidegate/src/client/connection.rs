@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tidegate_bus::TopicName;
 use tidegate_mqtt::codec::{Connect, Properties, ReasonCode, Split, Will, split};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, ReadHalf, WriteHalf};
+use tokio::io::{AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadHalf, WriteHalf};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::error::ClientError;
@@ -34,6 +34,8 @@ pub(crate) struct Connection<S> {
     taken: usize,
     /// Bytes of the state's output that were written.
     written: usize,
+    /// What was written may lie in a buffer of the stream.
+    needs_flush: bool,
     max_packet_size: u32,
     keep_alive: Duration,
     last_written: Instant,
@@ -56,6 +58,7 @@ impl<S: Transport> Connection<S> {
             incoming: Vec::new(),
             taken: 0,
             written: 0,
+            needs_flush: false,
             max_packet_size: maximum.map_or(u32::MAX, Into::into),
             keep_alive: Duration::ZERO,
             last_written: Instant::now(),
@@ -96,16 +99,19 @@ impl<S: Transport> Connection<S> {
             self.incoming.reserve(READ_BYTES);
             let alarm = self.alarm();
             let output = self.state.output();
+            let waits = !output.is_empty() || self.needs_flush;
             tokio::select! {
                 read = self.reader.read_buf(&mut self.incoming) => {
                     if read? == 0 {
                         return Err(ClientError::Closed);
                     }
                 }
-                wrote = self.writer.write(&output[self.written..]), if !output.is_empty() => {
-                    self.written += wrote?;
+                wrote = send(&mut self.writer, &output[self.written..]), if waits => {
+                    let wrote = wrote?;
+                    self.written += wrote;
+                    self.needs_flush = wrote > 0;
                     self.last_written = Instant::now();
-                    if self.written == output.len() {
+                    if !self.needs_flush && self.written == output.len() {
                         output.clear();
                         self.written = 0;
                         return Ok(Event::Written);
@@ -139,6 +145,7 @@ impl<S: Transport> Connection<S> {
         let goodbye = async {
             let output = self.state.output();
             self.writer.write_all(&output[self.written..]).await?;
+            self.writer.flush().await?;
             self.writer.shutdown().await?;
             while self.reader.read_buf(&mut self.incoming).await? > 0 {
                 self.incoming.clear();
@@ -171,6 +178,17 @@ impl<S: Transport> Connection<S> {
             Some(pinged) => pinged + ANSWER,
             None => self.last_written + self.keep_alive,
         })
+    }
+}
+
+/// Writes some of `output`, or, when there is nothing left of it, sees to it that what was written
+/// leaves. Tells how many bytes it wrote.
+async fn send<W: AsyncWrite + Unpin>(writer: &mut W, output: &[u8]) -> std::io::Result<usize> {
+    if output.is_empty() {
+        writer.flush().await?;
+        Ok(0)
+    } else {
+        writer.write(output).await
     }
 }
 

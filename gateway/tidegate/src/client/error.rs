@@ -20,6 +20,16 @@ pub(crate) enum ClientError {
     /// There is nobody.
     #[error("{url} cannot be reached: {error}")]
     Unreachable { url: String, error: io::Error },
+    /// The TLS handshake failed, on either side.
+    #[error("{url} cannot be spoken to over TLS: {error}{hint}")]
+    Tls {
+        url: String,
+        error: io::Error,
+        hint: &'static str,
+    },
+    /// What is there does not speak MQTT over WebSocket, or not with us.
+    #[error("{url} cannot be spoken to over WebSocket: {error}")]
+    WebSocket { url: String, error: String },
     /// The connection broke.
     #[error("the connection broke: {0}")]
     Broken(#[from] io::Error),
@@ -55,6 +65,8 @@ impl ClientError {
             Self::TimedOut => Exit::TimedOut,
             Self::Input { .. }
             | Self::Unreachable { .. }
+            | Self::Tls { .. }
+            | Self::WebSocket { .. }
             | Self::Broken(_)
             | Self::Closed
             | Self::Silent(_)

@@ -20,6 +20,7 @@ mod state;
 mod subscriber;
 mod transport;
 mod url;
+mod websocket;
 
 use error::ClientError;
 pub(crate) use options::{PublishArguments, SubscribeArguments};

@@ -58,7 +58,39 @@ pub(crate) struct ConnectArguments {
     #[arg(short, long)]
     pub(crate) debug: bool,
     #[command(flatten)]
+    pub(crate) tls: TlsArguments,
+    #[command(flatten)]
     pub(crate) will: WillArguments,
+}
+
+/// Whom to trust and what to show, with mqtts and wss.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "TLS (mqtts, wss)")]
+pub(crate) struct TlsArguments {
+    /// Trust the certificates in this PEM file [default: those of the system]
+    #[arg(
+        long,
+        visible_alias = "cafile",
+        value_name = "FILE",
+        conflicts_with = "insecure"
+    )]
+    pub(crate) ca: Option<PathBuf>,
+    /// Show this certificate (PEM, with its chain)
+    #[arg(long, value_name = "FILE", requires = "key")]
+    pub(crate) cert: Option<PathBuf>,
+    /// Its private key (PEM)
+    #[arg(long, value_name = "FILE", requires = "cert")]
+    pub(crate) key: Option<PathBuf>,
+    /// Trust whoever answers: for a test, never for a device
+    #[arg(long)]
+    pub(crate) insecure: bool,
+}
+
+impl TlsArguments {
+    /// Whether anything was said.
+    pub(crate) const fn is_given(&self) -> bool {
+        self.ca.is_some() || self.cert.is_some() || self.key.is_some() || self.insecure
+    }
 }
 
 /// What the gateway publishes when the connection is lost.

@@ -26,7 +26,7 @@ async fn publish_all(
     arguments: &PublishArguments,
     mut payloads: Payloads,
 ) -> Result<(), ClientError> {
-    let stream = transport::open(&arguments.connect.url).await?;
+    let stream = transport::open(&arguments.connect).await?;
     let (mut connection, _) = Connection::open(stream, &arguments.connect).await?;
     let message = Outgoing {
         topic: arguments.topic.clone(),

@@ -63,7 +63,7 @@ pub(crate) async fn subscribe(arguments: SubscribeArguments) -> Result<(), Clien
 async fn connect(
     arguments: &SubscribeArguments,
 ) -> Result<Connection<Box<dyn Transport>>, ClientError> {
-    let stream = transport::open(&arguments.connect.url).await?;
+    let stream = transport::open(&arguments.connect).await?;
     let (mut connection, _) = Connection::open(stream, &arguments.connect).await?;
     let options = SubscriptionOptions {
         qos: arguments.qos,

@@ -1,39 +1,23 @@
-//! Where the gateway is and what is spoken there: `scheme://host[:port]`.
+//! Where the gateway is and what is spoken there: `scheme://host[:port][/path]`.
 
 use std::fmt;
 use std::str::FromStr;
 
-use crate::config::PLANNED;
+use crate::config::{Kind, PLANNED};
 
 /// The address of a gateway.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ServerUrl {
-    pub(crate) scheme: Scheme,
+    pub(crate) kind: Kind,
     /// A name or an address, without the brackets of IPv6.
     pub(crate) host: String,
     pub(crate) port: u16,
+    /// Of WebSocket.
+    pub(crate) path: String,
 }
 
-/// What is spoken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Scheme {
-    /// MQTT over TCP.
-    Mqtt,
-}
-
-impl Scheme {
-    const fn name(self) -> &'static str {
-        match self {
-            Self::Mqtt => "mqtt",
-        }
-    }
-
-    const fn default_port(self) -> u16 {
-        match self {
-            Self::Mqtt => 1883,
-        }
-    }
-}
+/// The path of a URL of WebSocket that names none.
+const DEFAULT_PATH: &str = "/mqtt";
 
 impl FromStr for ServerUrl {
     type Err = String;
@@ -42,22 +26,28 @@ impl FromStr for ServerUrl {
         let (scheme, rest) = text
             .split_once("://")
             .ok_or("a URL has the form mqtt://host[:port]")?;
-        let scheme = match scheme.to_ascii_lowercase().as_str() {
-            "mqtt" => Scheme::Mqtt,
-            planned if PLANNED.contains(&planned) => {
-                return Err(format!(
-                    "{planned} is planned and not built yet; this version has mqtt"
-                ));
-            }
-            unknown => return Err(format!("nothing speaks {unknown}; this version has mqtt")),
+        let scheme = scheme.to_ascii_lowercase();
+        let kind = Kind::ALL.into_iter().find(|kind| kind.scheme() == scheme);
+        let Some(kind) = kind else {
+            let built = Kind::ALL.map(Kind::scheme).join(", ");
+            let planned = PLANNED.contains(&scheme.as_str());
+            return Err(if planned {
+                format!("{scheme} is planned and not built yet; this version has {built}")
+            } else {
+                format!("nothing speaks {scheme}; this version has {built}")
+            });
         };
-        let authority = rest.strip_suffix('/').unwrap_or(rest);
+        let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+        let (authority, path) = rest.split_at(end);
         if authority.contains('@') {
             return Err("give the user name with -u and the password with -P".to_owned());
         }
-        if authority.contains(['/', '?', '#']) {
-            return Err("this URL has no path".to_owned());
-        }
+        let path = match path {
+            "" | "/" => DEFAULT_PATH,
+            _ if !kind.has_websocket() => return Err("this URL has no path".to_owned()),
+            path if path.starts_with('/') && !path.contains('#') => path,
+            _ => return Err("after the port comes a path".to_owned()),
+        };
         let (host, port) = match authority.strip_prefix('[') {
             Some(rest) => {
                 let (host, port) = rest.split_once(']').ok_or("a \"]\" is missing")?;
@@ -74,26 +64,33 @@ impl FromStr for ServerUrl {
             return Err("the host is missing".to_owned());
         }
         let port = match port {
-            "" => scheme.default_port(),
+            "" => kind.default_port(),
             digits => digits.parse().map_err(|_| format!("{digits} is no port"))?,
         };
         Ok(Self {
-            scheme,
+            kind,
             host: host.to_owned(),
             port,
+            path: path.to_owned(),
         })
     }
 }
 
 impl fmt::Display for ServerUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { scheme, host, port } = self;
-        let scheme = scheme.name();
+        let Self {
+            kind, host, port, ..
+        } = self;
+        let scheme = kind.scheme();
         if host.contains(':') {
-            write!(f, "{scheme}://[{host}]:{port}")
+            write!(f, "{scheme}://[{host}]:{port}")?;
         } else {
-            write!(f, "{scheme}://{host}:{port}")
+            write!(f, "{scheme}://{host}:{port}")?;
         }
+        if kind.has_websocket() {
+            f.write_str(&self.path)?;
+        }
+        Ok(())
     }
 }
 
@@ -113,6 +110,10 @@ mod tests {
             ("MQTT://gate.example/", "mqtt://gate.example:1883"),
             ("mqtt://[::1]", "mqtt://[::1]:1883"),
             ("mqtt://[::1]:99", "mqtt://[::1]:99"),
+            ("mqtts://gate.example", "mqtts://gate.example:8883"),
+            ("ws://gate.example", "ws://gate.example:8083/mqtt"),
+            ("ws://gate.example/", "ws://gate.example:8083/mqtt"),
+            ("wss://[::1]/a/b?c=d", "wss://[::1]:8084/a/b?c=d"),
         ] {
             assert_eq!(shown(text), Ok(expected.to_owned()), "{text}");
         }
@@ -123,7 +124,10 @@ mod tests {
         for (text, reason) in [
             ("localhost", "a URL has the form"),
             ("quic://localhost", "quic is planned and not built yet"),
-            ("wss://localhost", "wss is planned and not built yet"),
+            ("coap://localhost", "coap is planned and not built yet"),
+            ("mqtts://a/mqtt", "this URL has no path"),
+            ("ws://a/mqtt#top", "after the port comes a path"),
+            ("ws://a?b", "after the port comes a path"),
             ("http://localhost", "nothing speaks http"),
             ("mqtt://", "the host is missing"),
             ("mqtt://:1883", "the host is missing"),

@@ -9,10 +9,13 @@ const GIB: u64 = 1 << 30;
 const TIB: u64 = 1 << 40;
 
 /// The largest MQTT packet there can be: the longest Remaining Length and its fixed header.
-const LARGEST_PACKET: u64 = 268_435_455 + 5;
+pub(super) const LARGEST_PACKET: u64 = 268_435_455 + 5;
 
 /// What one byte or two can number, on the wire.
-const U16: u64 = u16::MAX as u64;
+pub(super) const U16: u64 = u16::MAX as u64;
+
+/// More connections than one machine can hold.
+pub(super) const MAX_CONNECTIONS: u64 = 10_000_000;
 
 pub(crate) fn read(
     section: &mut Section<'_>,

@@ -102,13 +102,6 @@ impl Sources {
 
 fn read(reader: &mut Reader) -> Config {
     let node = reader.section("node", read_node);
-    let listeners = reader.section("listeners", listeners::read);
-    let http = reader.section("http", read_http);
-    let allow_anonymous = reader.section("access", |section| {
-        section.boolean("allow_anonymous", false)
-    });
-    check_addresses(reader, &listeners, http.as_ref(), allow_anonymous);
-
     let mut bus = tidegate_bus::Settings::default();
     let mut mqtt = tidegate_mqtt::Settings::default();
     reader.section("limits", |section| {
@@ -117,6 +110,12 @@ fn read(reader: &mut Reader) -> Config {
     reader.section("sessions", |section| {
         sessions::read(section, &mut bus, &mut mqtt);
     });
+    let listeners = reader.section("listeners", |section| listeners::read(section, &mqtt));
+    let http = reader.section("http", read_http);
+    let allow_anonymous = reader.section("access", |section| {
+        section.boolean("allow_anonymous", false)
+    });
+    check_addresses(reader, &listeners, http.as_ref(), allow_anonymous);
     let telemetry = reader.section("telemetry", telemetry::read);
     Config {
         node,
@@ -166,18 +165,27 @@ fn check_addresses(
     http: Option<&Found<tidegate_api::Settings>>,
     allow_anonymous: bool,
 ) {
-    let mut addresses: Vec<(String, SocketAddr, &Origin, &str)> = Vec::new();
-    for Listener {
-        name, bind, origin, ..
-    } in listeners
-    {
+    let mut addresses: Vec<(String, Address, &Origin, &str)> = Vec::new();
+    for listener in listeners {
         let risk = "publish and subscribe";
-        addresses.push((format!("listeners.{name}"), *bind, origin, risk));
+        let name = format!("listeners.{}", listener.name);
+        let address = Address {
+            bind: listener.socket.bind,
+            both_families: !listener.socket.ipv6_only,
+            shared: listener.socket.reuse_port,
+        };
+        addresses.push((name, address, &listener.origin, risk));
     }
     if let Some(Found { value, origin }) = http {
-        addresses.push((HTTP.to_owned(), value.bind, origin, "read the metrics"));
+        let address = Address {
+            bind: value.bind,
+            both_families: true,
+            shared: false,
+        };
+        addresses.push((HTTP.to_owned(), address, origin, "read the metrics"));
     }
-    for (index, (name, bind, origin, risk)) in addresses.iter().enumerate() {
+    for (index, (name, address, origin, risk)) in addresses.iter().enumerate() {
+        let bind = address.bind;
         let mut refuse = |why: &str| {
             reader.refuse(&format!("{name}.bind"), &bind.to_string(), origin, why);
         };
@@ -189,18 +197,36 @@ fn check_addresses(
         }
         let taken = addresses[..index]
             .iter()
-            .find(|(_, other, ..)| overlap(*other, *bind));
+            .find(|(_, other, ..)| overlap(other, address));
         if let Some((other, ..)) = taken {
             refuse(&format!("{other} is bound there already"));
         }
     }
 }
 
+/// What decides whether two sockets get in each other's way.
+struct Address {
+    bind: SocketAddr,
+    /// `[::]` is `0.0.0.0`, too.
+    both_families: bool,
+    /// `SO_REUSEPORT`.
+    shared: bool,
+}
+
+impl Address {
+    fn covers(&self, ip: IpAddr) -> bool {
+        self.bind.ip() == ip
+            || match self.bind.ip() {
+                IpAddr::V4(own) => own.is_unspecified() && ip.is_ipv4(),
+                IpAddr::V6(own) => own.is_unspecified() && (ip.is_ipv6() || self.both_families),
+            }
+    }
+}
+
 /// Whether two listeners cannot both be bound. Port 0 is a free port each time.
-fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
-    let same_family = |a: IpAddr, b: IpAddr| a.is_ipv4() == b.is_ipv4();
-    let wildcard = a.ip().is_unspecified() || b.ip().is_unspecified();
-    a.port() != 0
-        && a.port() == b.port()
-        && (a.ip() == b.ip() || (wildcard && same_family(a.ip(), b.ip())))
+fn overlap(a: &Address, b: &Address) -> bool {
+    a.bind.port() != 0
+        && a.bind.port() == b.bind.port()
+        && !(a.shared && b.shared)
+        && (a.covers(b.bind.ip()) || b.covers(a.bind.ip()))
 }

@@ -41,18 +41,20 @@ impl Section<'_> {
         default: T,
         range: RangeInclusive<u64>,
     ) -> T {
-        let (low, high) = (show_count(*range.start()), show_count(*range.end()));
-        let parse = |raw: &Raw| {
-            let number = match raw {
-                Raw::Integer(number) => Some(*number),
-                Raw::Untyped(text) => text.trim().parse().ok(),
-                _ => None,
-            };
-            let number = number.ok_or_else(|| format!("must be a number, {low} to {high}"))?;
-            within(number, &range).ok_or_else(|| format!("must be {low} to {high}"))
-        };
-        let show = |value: &T| to_u64(*value).map(|number| number.to_string());
-        self.read(key, default, parse, show).value
+        let parse = |raw: &Raw| parse_count(raw, &range);
+        self.read(key, default, parse, |value| show_number(*value))
+            .value
+    }
+
+    /// A whole number that may be left out.
+    pub(crate) fn optional_count<T: Number>(
+        &mut self,
+        key: &str,
+        range: RangeInclusive<u64>,
+    ) -> Option<T> {
+        let parse = |raw: &Raw| parse_count(raw, &range).map(Some);
+        self.read(key, None, parse, |value| value.and_then(show_number))
+            .value
     }
 
     /// A number of bytes: "64KiB", "1MiB", or an integer.
@@ -62,25 +64,29 @@ impl Section<'_> {
         default: T,
         range: RangeInclusive<u64>,
     ) -> T {
-        let (low, high) = (show_size(*range.start()), show_size(*range.end()));
-        let parse = |raw: &Raw| {
-            let number = match raw {
-                Raw::Integer(number) => Some(*number),
-                Raw::Text(text) | Raw::Untyped(text) => parse_size(text).map(i128::from),
-                _ => None,
-            };
-            let number = number.ok_or_else(|| {
-                format!("must be a size such as \"64KiB\" or a number of bytes, {low} to {high}")
-            })?;
-            within(number, &range).ok_or_else(|| format!("must be {low} to {high}"))
-        };
-        let show = |value: &T| {
-            let bytes = to_u64(*value)?;
-            let text = show_size(bytes);
-            let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
-            Some(if is_number { text } else { quoted(&text) })
-        };
-        self.read(key, default, parse, show).value
+        self.read_size(key, default, range).value
+    }
+
+    /// The same with the place where it was said.
+    pub(crate) fn read_size<T: Number>(
+        &mut self,
+        key: &str,
+        default: T,
+        range: RangeInclusive<u64>,
+    ) -> Found<T> {
+        let parse = |raw: &Raw| parse_bytes(raw, &range);
+        self.read(key, default, parse, |value| show_bytes(*value))
+    }
+
+    /// A number of bytes that may be left out.
+    pub(crate) fn optional_size<T: Number>(
+        &mut self,
+        key: &str,
+        range: RangeInclusive<u64>,
+    ) -> Option<T> {
+        let parse = |raw: &Raw| parse_bytes(raw, &range).map(Some);
+        self.read(key, None, parse, |value| value.and_then(show_bytes))
+            .value
     }
 
     /// A length of time: "10s", "7d"; 0 needs no unit.
@@ -100,12 +106,7 @@ impl Section<'_> {
         default: Duration,
         range: RangeInclusive<Duration>,
     ) -> Duration {
-        self.duration_where(key, default, range, |duration| {
-            match duration.subsec_nanos() {
-                0 => Ok(()),
-                _ => Err("must be whole seconds".to_owned()),
-            }
-        })
+        self.duration_where(key, default, range, whole_seconds)
     }
 
     /// A length of time in `range` for which `more` holds too.
@@ -116,24 +117,37 @@ impl Section<'_> {
         range: RangeInclusive<Duration>,
         more: impl FnOnce(Duration) -> Result<(), String>,
     ) -> Duration {
-        let (low, high) = (show_duration(*range.start()), show_duration(*range.end()));
         let parse = |raw: &Raw| {
-            let duration = match raw {
-                Raw::Integer(0) => Some(Duration::ZERO),
-                Raw::Untyped(text) if text.trim() == "0" => Some(Duration::ZERO),
-                Raw::Text(text) | Raw::Untyped(text) => parse_duration(text),
-                _ => None,
-            };
-            let duration = duration.ok_or_else(|| {
-                format!("must be a duration such as \"10s\" or \"7d\", {low} to {high}")
-            })?;
-            if !range.contains(&duration) {
-                return Err(format!("must be {low} to {high}"));
-            }
+            let duration = parse_time(raw, &range)?;
             more(duration).map(|()| duration)
         };
-        let show = |value: &Duration| Some(quoted(&show_duration(*value)));
-        self.read(key, default, parse, show).value
+        self.read(key, default, parse, |value| show_time(*value))
+            .value
+    }
+
+    /// A length of time that may be left out.
+    pub(crate) fn optional_duration(
+        &mut self,
+        key: &str,
+        range: RangeInclusive<Duration>,
+    ) -> Option<Duration> {
+        let parse = |raw: &Raw| parse_time(raw, &range).map(Some);
+        self.read(key, None, parse, |value| value.and_then(show_time))
+            .value
+    }
+
+    /// The same in whole seconds, because the protocol counts in them.
+    pub(crate) fn optional_seconds(
+        &mut self,
+        key: &str,
+        range: RangeInclusive<Duration>,
+    ) -> Option<Duration> {
+        let parse = |raw: &Raw| {
+            let duration = parse_time(raw, &range)?;
+            whole_seconds(duration).map(|()| Some(duration))
+        };
+        self.read(key, None, parse, |value| value.and_then(show_time))
+            .value
     }
 
     /// One of `words`.
@@ -143,19 +157,27 @@ impl Section<'_> {
         default: T,
         words: &Words<T>,
     ) -> T {
-        let parse = |raw: &Raw| {
-            let word = word(raw).unwrap_or_default();
-            let found = words.iter().find(|(name, _)| *name == word);
-            found.map(|(_, value)| *value).ok_or_else(|| {
-                let names: Vec<_> = words.iter().map(|(name, _)| quoted(name)).collect();
-                format!("must be {}", alternatives(&names))
-            })
-        };
-        let show = |value: &T| {
-            let found = words.iter().find(|(_, known)| known == value);
-            found.map(|(name, _)| quoted(name))
-        };
-        self.read(key, default, parse, show).value
+        self.read(
+            key,
+            default,
+            |raw| parse_choice(raw, words),
+            |value| show_choice(value, words),
+        )
+        .value
+    }
+
+    /// One of `words`, each of them something, or nothing.
+    pub(crate) fn optional_choice<T: Copy + PartialEq>(
+        &mut self,
+        key: &str,
+        words: &Words<Option<T>>,
+    ) -> Found<Option<T>> {
+        self.read(
+            key,
+            None,
+            |raw| parse_choice(raw, words),
+            |value| show_choice(value, words),
+        )
     }
 
     /// A socket address: an IP address and a port.
@@ -184,6 +206,18 @@ impl Section<'_> {
             _ => Ok(()),
         };
         PathBuf::from(self.text(key, default, check))
+    }
+
+    /// A path that may be left out.
+    pub(crate) fn optional_path(&mut self, key: &str) -> Found<Option<PathBuf>> {
+        let parse = |raw: &Raw| match word(raw) {
+            Some("") => Err("must not be empty".to_owned()),
+            Some(path) => Ok(Some(PathBuf::from(path))),
+            None => Err("must be text".to_owned()),
+        };
+        self.read(key, None, parse, |path| {
+            path.as_ref().map(|path| quoted(&path.to_string_lossy()))
+        })
     }
 
     /// Text for which `check` holds.
@@ -261,6 +295,82 @@ pub(crate) fn word(raw: &Raw) -> Option<&str> {
         Raw::Text(text) => Some(text),
         Raw::Untyped(text) => Some(text.trim()),
         _ => None,
+    }
+}
+
+fn parse_choice<T: Copy>(raw: &Raw, words: &Words<T>) -> Result<T, String> {
+    let word = word(raw).unwrap_or_default();
+    let found = words.iter().find(|(name, _)| *name == word);
+    found.map(|(_, value)| *value).ok_or_else(|| {
+        let names: Vec<_> = words.iter().map(|(name, _)| quoted(name)).collect();
+        format!("must be {}", alternatives(&names))
+    })
+}
+
+fn show_choice<T: PartialEq>(value: &T, words: &Words<T>) -> Option<String> {
+    let found = words.iter().find(|(_, known)| known == value);
+    found.map(|(name, _)| quoted(name))
+}
+
+fn parse_count<T: Number>(raw: &Raw, range: &RangeInclusive<u64>) -> Result<T, String> {
+    let (low, high) = (show_count(*range.start()), show_count(*range.end()));
+    let number = match raw {
+        Raw::Integer(number) => Some(*number),
+        Raw::Untyped(text) => text.trim().parse().ok(),
+        _ => None,
+    };
+    let number = number.ok_or_else(|| format!("must be a number, {low} to {high}"))?;
+    within(number, range).ok_or_else(|| format!("must be {low} to {high}"))
+}
+
+fn show_number<T: Number>(value: T) -> Option<String> {
+    to_u64(value).map(|number| number.to_string())
+}
+
+fn parse_bytes<T: Number>(raw: &Raw, range: &RangeInclusive<u64>) -> Result<T, String> {
+    let (low, high) = (show_size(*range.start()), show_size(*range.end()));
+    let number = match raw {
+        Raw::Integer(number) => Some(*number),
+        Raw::Text(text) | Raw::Untyped(text) => parse_size(text).map(i128::from),
+        _ => None,
+    };
+    let number = number.ok_or_else(|| {
+        format!("must be a size such as \"64KiB\" or a number of bytes, {low} to {high}")
+    })?;
+    within(number, range).ok_or_else(|| format!("must be {low} to {high}"))
+}
+
+fn show_bytes<T: Number>(value: T) -> Option<String> {
+    let text = show_size(to_u64(value)?);
+    let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
+    Some(if is_number { text } else { quoted(&text) })
+}
+
+fn parse_time(raw: &Raw, range: &RangeInclusive<Duration>) -> Result<Duration, String> {
+    let (low, high) = (show_duration(*range.start()), show_duration(*range.end()));
+    let duration = match raw {
+        Raw::Integer(0) => Some(Duration::ZERO),
+        Raw::Untyped(text) if text.trim() == "0" => Some(Duration::ZERO),
+        Raw::Text(text) | Raw::Untyped(text) => parse_duration(text),
+        _ => None,
+    };
+    let duration = duration
+        .ok_or_else(|| format!("must be a duration such as \"10s\" or \"7d\", {low} to {high}"))?;
+    if range.contains(&duration) {
+        Ok(duration)
+    } else {
+        Err(format!("must be {low} to {high}"))
+    }
+}
+
+fn show_time(value: Duration) -> Option<String> {
+    Some(quoted(&show_duration(value)))
+}
+
+fn whole_seconds(duration: Duration) -> Result<(), String> {
+    match duration.subsec_nanos() {
+        0 => Ok(()),
+        _ => Err("must be whole seconds".to_owned()),
     }
 }
 

@@ -1,23 +1,23 @@
 //! Listeners and their addresses.
 
+use tidegate_tls::ClientAuth;
+
 use super::super::*;
 use super::{config, loaded, problems};
 
 #[test]
 fn a_listener_of_the_same_name_keeps_what_is_not_said() {
     let config = config("[listeners.mqtt]\nbind = \"127.0.0.1:1999\"\n");
-    assert_eq!(config.listeners.len(), 1);
+    assert_eq!(config.listeners.len(), 4);
     assert_eq!(config.listeners[0].kind, Kind::Mqtt);
-    assert_eq!(config.listeners[0].bind.port(), 1999);
+    assert_eq!(config.listeners[0].socket.bind.port(), 1999);
 }
 
 #[test]
 fn a_listener_can_be_turned_off() {
-    assert!(
-        config("[listeners.mqtt]\nenabled = false\n")
-            .listeners
-            .is_empty()
-    );
+    let listeners = config("[listeners.mqtt]\nenabled = false\n").listeners;
+    let names: Vec<_> = listeners.iter().map(|l| l.name.as_str()).collect();
+    assert_eq!(names, ["mqtts", "ws", "wss"]);
     assert_eq!(config("[http]\nenabled = false\n").http, None);
 }
 
@@ -32,9 +32,13 @@ fn a_variable_reaches_a_listener_by_its_name() {
     let binds: Vec<_> = config
         .listeners
         .iter()
-        .map(|listener| (listener.name.as_str(), listener.bind.port()))
+        .map(|listener| (listener.name.as_str(), listener.socket.bind.port()))
         .collect();
-    assert_eq!(binds, [("mqtt", 0), ("inside", 1884)]);
+    let tls = [("mqtts", 8883), ("ws", 8083), ("wss", 8084)];
+    assert_eq!(
+        binds,
+        [&[("mqtt", 0)][..], &tls, &[("inside", 1884)]].concat()
+    );
 }
 
 #[test]
@@ -51,27 +55,21 @@ fn a_listener_of_a_new_name_says_everything() {
 
 #[test]
 fn a_kind_that_is_not_built_yet_says_so() {
-    for kind in [
-        "mqtts",
-        "ws",
-        "wss",
-        "quic",
-        "coap",
-        "coaps",
-        "coap+tcp",
-        "coaps+tcp",
-    ] {
+    let built = "\"mqtt\", \"mqtts\", \"ws\" or \"wss\"";
+    for kind in ["quic", "coap", "coaps", "coap+tcp", "coaps+tcp"] {
         assert_eq!(
             problems(&format!("listeners.mqtt.kind = \"{kind}\""), &[], &[]),
             [format!(
                 "tidegate.toml:1:23: listeners.mqtt.kind = \"{kind}\": this kind is planned and not \
-                 built yet; this version has \"mqtt\""
+                 built yet; this version has {built}"
             )]
         );
     }
     assert_eq!(
         problems("listeners.mqtt.kind = \"amqp\"", &[], &[]),
-        ["tidegate.toml:1:23: listeners.mqtt.kind = \"amqp\": must be \"mqtt\""]
+        [format!(
+            "tidegate.toml:1:23: listeners.mqtt.kind = \"amqp\": must be {built}"
+        )]
     );
     assert_eq!(
         problems("listeners.mqtt.kind = \"http\"", &[], &[]),
@@ -146,16 +144,113 @@ fn two_listeners_do_not_share_an_address() {
             "access.allow_anonymous = true\n[listeners.b]\nkind = \"mqtt\"\nbind = \"{bind}\"\n"
         )
     };
-    for bind in ["127.0.0.1:1883", "0.0.0.0:1883", "127.0.0.1:18083"] {
+    for bind in [
+        "127.0.0.1:1883",
+        "0.0.0.0:1883",
+        // Of both families.
+        "[::]:1883",
+        "127.0.0.1:18083",
+    ] {
         let found = problems(&second(bind), &[], &[]);
         assert_eq!(found.len(), 1, "{found:?}");
         assert!(found[0].contains("is bound there already"), "{found:?}");
     }
-    for bind in ["127.0.0.2:1883", "[::1]:1883", "[::]:1883", "127.0.0.1:0"] {
+    for bind in ["127.0.0.2:1883", "[::1]:1883", "127.0.0.1:0"] {
         config(&second(bind));
     }
+    config(&(second("[::]:1883") + "ipv6_only = true\n"));
+    config(
+        &(second("127.0.0.1:1883") + "reuse_port = true\n[listeners.mqtt]\nreuse_port = true\n"),
+    );
     config(
         "[listeners.mqtt]\nbind = \"127.0.0.1:0\"\n[listeners.b]\nkind = \"mqtt\"\n\
          bind = \"127.0.0.1:0\"\n[http]\nbind = \"127.0.0.1:0\"\n",
     );
+}
+
+#[test]
+fn tls_and_websocket_belong_to_the_kinds_that_have_them() {
+    let found = problems("[listeners.mqtt.tls]\ncert = \"a\"\n", &[], &[]);
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(
+        found[0].contains("unknown key listeners.mqtt.tls"),
+        "{found:?}"
+    );
+    let found = problems("[listeners.mqtts.websocket]\npath = \"/\"\n", &[], &[]);
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(
+        found[0].contains("unknown key listeners.mqtts.websocket"),
+        "{found:?}"
+    );
+    let other = "[listeners.a]\nkind = \"wss\"\nbind = \"127.0.0.1:1\"\nwebsocket.path = \"/a\"\n";
+    let config = config(other);
+    assert_eq!(config.listeners[4].websocket.as_ref().unwrap().path, "/a");
+}
+
+#[test]
+fn a_certificate_is_two_files_and_the_first_one_has_no_name() {
+    assert_eq!(
+        problems("[listeners.mqtts.tls]\ncert = \"a\"\n", &[], &[]),
+        ["tidegate.toml:2:8: listeners.mqtts.tls.key is needed, too"]
+    );
+    assert_eq!(
+        problems("[listeners.wss.tls]\nkey = \"a\"\n", &[], &[]),
+        ["tidegate.toml:2:7: listeners.wss.tls.cert is needed, too"]
+    );
+    let further = "[listeners.wss.tls.certificates.x]\ncert = \"a\"\nkey = \"b\"\n";
+    assert_eq!(
+        problems(further, &[], &[]),
+        [
+            "tidegate.toml:1:33: listeners.wss.tls.certificates.x is a further certificate; the first \
+             one is tls.cert and tls.key"
+        ]
+    );
+}
+
+#[test]
+fn client_certificates_need_a_ca_and_are_required_with_one() {
+    for (key, value) in [("client_crl", "a"), ("client_auth", "required")] {
+        let found = problems(
+            &format!("listeners.mqtts.tls.{key} = \"{value}\""),
+            &[],
+            &[],
+        );
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(found[0].ends_with("needs a client_ca"), "{found:?}");
+    }
+    let client = |text: &str| {
+        let text = format!("[listeners.mqtts.tls]\nclient_ca = \"ca\"\n{text}");
+        let config = config(&text);
+        let tls = config.listeners[1].tls.as_ref().unwrap();
+        tls.settings.client.clone()
+    };
+    assert!(matches!(client(""), ClientAuth::Required(_)));
+    assert!(matches!(
+        client("client_auth = \"optional\""),
+        ClientAuth::Optional(_)
+    ));
+    assert!(matches!(client("client_auth = \"none\""), ClientAuth::None));
+}
+
+#[test]
+fn a_frame_is_no_smaller_than_a_packet() {
+    let found = problems("listeners.ws.max_packet_size = \"64MiB\"", &[], &[]);
+    assert_eq!(found.len(), 2, "{found:?}");
+    for text in found {
+        assert!(
+            text.contains("_size = 16MiB: is less than the listener's max_packet_size (64MiB)"),
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn a_network_is_an_address_with_or_without_its_length() {
+    let found = problems(
+        "listeners.mqtt.proxy_networks = [\"10.0.0.0/33\"]",
+        &[],
+        &[],
+    );
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(found[0].contains("is not a network such as"), "{found:?}");
 }

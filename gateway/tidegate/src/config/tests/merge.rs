@@ -1,9 +1,12 @@
 //! What is in force: the defaults, the order of the sources, a key for every setting.
 
+use std::path::Path;
 use std::time::Duration;
 
 use tidegate_bus::{SharedStrategy, SlowConsumerPolicy};
+use tidegate_tls::{ClientAuth, MinVersion};
 
+use super::super::listeners::TlsListener;
 use super::super::*;
 use super::{config, loaded};
 
@@ -16,7 +19,7 @@ fn effective<'a>(loaded: &'a Loaded, key: &str) -> &'a Effective {
 }
 
 #[test]
-fn nothing_configured_is_mqtt_and_http_on_loopback() {
+fn nothing_configured_is_every_protocol_on_loopback() {
     let Loaded { config, effective } = Sources::default().load().unwrap();
     let listeners: Vec<_> = config
         .listeners
@@ -25,14 +28,23 @@ fn nothing_configured_is_mqtt_and_http_on_loopback() {
             (
                 listener.name.as_str(),
                 listener.kind,
-                listener.bind.to_string(),
+                listener.socket.bind.to_string(),
             )
         })
         .collect();
+    let listener = |name, kind, address: &str| (name, kind, address.to_owned());
     assert_eq!(
         listeners,
-        [("mqtt", Kind::Mqtt, "127.0.0.1:1883".to_owned())]
+        [
+            listener("mqtt", Kind::Mqtt, "127.0.0.1:1883"),
+            listener("mqtts", Kind::Mqtts, "127.0.0.1:8883"),
+            listener("ws", Kind::Ws, "127.0.0.1:8083"),
+            listener("wss", Kind::Wss, "127.0.0.1:8084"),
+        ]
     );
+    for listener in &config.listeners {
+        assert_eq!(listener.mqtt, config.mqtt);
+    }
     let http = config.http.unwrap();
     assert_eq!(http, tidegate_api::Settings::default());
     assert_eq!(http.bind.to_string(), "127.0.0.1:18083");
@@ -112,9 +124,45 @@ name = "gate-1"
 bind = "127.0.0.1:2883"
 
 [listeners.second]
-kind = "mqtt"
+kind = "wss"
 bind = "[::1]:2883"
 enabled = true
+backlog = 31
+reuse_port = true
+ipv6_only = true
+proxy_networks = ["10.0.0.0/8", "192.0.2.1"]
+proxy_timeout = "32s"
+max_connections = 33
+max_connections_per_ip = 34
+max_connect_rate = 35
+connect_timeout = "36s"
+max_packet_size = "37KiB"
+max_keep_alive = "38s"
+receive_maximum = 39
+topic_alias_maximum = 40
+
+[listeners.second.tls]
+cert = "a.crt"
+key = "a.key"
+client_ca = "ca.crt"
+client_crl = "ca.crl"
+client_auth = "optional"
+min_version = "1.3"
+resumption = false
+handshake_timeout = "41s"
+max_handshakes = 42
+
+[listeners.second.tls.certificates.other]
+cert = "b.crt"
+key = "b.key"
+
+[listeners.second.websocket]
+path = "/socket"
+allowed_hosts = ["gate.example"]
+allowed_origins = ["https://app.example"]
+handshake_timeout = "43s"
+max_frame_size = "44KiB"
+max_message_size = "45KiB"
 
 [http]
 enabled = true
@@ -181,6 +229,13 @@ fn unchanged(settings: &impl std::fmt::Debug, default: &impl std::fmt::Debug) ->
         .collect()
 }
 
+fn second(config: &Config) -> &Listener {
+    let mut listeners = config.listeners.iter();
+    listeners
+        .find(|listener| listener.name == "second")
+        .unwrap()
+}
+
 #[test]
 fn every_setting_has_a_key() {
     let loaded = loaded(EVERYTHING, &[], &[]);
@@ -193,13 +248,33 @@ fn every_setting_has_a_key() {
         unchanged(&loaded.config.mqtt, &tidegate_mqtt::Settings::default()),
         nothing
     );
+    let second = second(&loaded.config);
+    assert_eq!(
+        unchanged(&second.mqtt, &loaded.config.mqtt),
+        [
+            "    topic_alias_maximum_outbound: 14,",
+            "    v3_session_expiry: 1560s,",
+            "    response_information: \"answers\",",
+            "    shutdown_disconnects_per_second: 24,",
+            "    shutdown_timeout: 24s,",
+        ],
+        "what a listener cannot have otherwise"
+    );
+    let websocket = second.websocket.as_ref().unwrap();
+    let default = tidegate_websocket::Settings::default();
+    assert_ne!(websocket.path, default.path);
+    assert_ne!(websocket.handshake_timeout, default.handshake_timeout);
+    assert_ne!(websocket.max_frame_bytes, default.max_frame_bytes);
+    assert_ne!(websocket.max_message_bytes, default.max_message_bytes);
     let unset: Vec<_> = loaded
         .effective
         .iter()
         .filter(|effective| effective.origin == Origin::Default)
         .map(|effective| effective.key.as_str())
+        // The others have the same keys.
+        .filter(|key| !key.starts_with("listeners.") || key.starts_with("listeners.second."))
         .collect();
-    assert_eq!(unset, ["listeners.mqtt.enabled", "listeners.mqtt.kind"]);
+    assert_eq!(unset, [""; 0]);
 }
 
 #[test]
@@ -249,12 +324,56 @@ fn every_key_sets_its_setting() {
     assert_eq!(config.telemetry.log, "warn,tidegate_mqtt=debug");
     assert_eq!(config.telemetry.log_format, LogFormat::Json);
     assert_eq!(config.telemetry.sys_interval, Duration::from_secs(27));
-    let binds: Vec<_> = config
-        .listeners
+    assert_eq!(
+        config.listeners[0].socket.bind.to_string(),
+        "127.0.0.1:2883"
+    );
+}
+
+#[test]
+fn every_key_of_a_listener_sets_its_setting() {
+    let config = config(EVERYTHING);
+    let second = second(&config);
+    assert_eq!(second.kind, Kind::Wss);
+    assert_eq!(second.socket.bind.to_string(), "[::1]:2883");
+    assert_eq!(second.socket.backlog, 31);
+    assert!(second.socket.reuse_port && second.socket.ipv6_only);
+    let proxy = second.proxy.as_ref().unwrap();
+    let networks: Vec<_> = proxy.networks.iter().map(ToString::to_string).collect();
+    assert_eq!(networks, ["10.0.0.0/8", "192.0.2.1/32"]);
+    assert_eq!(proxy.timeout, Duration::from_secs(32));
+    let mqtt = &second.mqtt;
+    assert_eq!(mqtt.max_connections, 33);
+    assert_eq!(mqtt.max_connections_per_ip, 34);
+    assert_eq!(mqtt.max_connect_rate, 35);
+    assert_eq!(mqtt.connect_timeout, Duration::from_secs(36));
+    assert_eq!(mqtt.max_packet_bytes, 37 << 10);
+    assert_eq!(mqtt.max_keep_alive, 38);
+    assert_eq!(mqtt.receive_maximum, 39);
+    assert_eq!(mqtt.topic_alias_maximum, 40);
+    let TlsListener { settings, accept } = second.tls.as_ref().unwrap();
+    let files: Vec<_> = settings
+        .certificates
         .iter()
-        .map(|l| l.bind.to_string())
+        .map(|files| (files.chain.to_str().unwrap(), files.key.to_str().unwrap()))
         .collect();
-    assert_eq!(binds, ["127.0.0.1:2883", "[::1]:2883"]);
+    assert_eq!(files, [("a.crt", "a.key"), ("b.crt", "b.key")]);
+    let ClientAuth::Optional(ca) = &settings.client else {
+        panic!("{:?}", settings.client);
+    };
+    assert_eq!(ca.ca.to_str(), Some("ca.crt"));
+    assert_eq!(ca.crl.as_deref().and_then(Path::to_str), Some("ca.crl"));
+    assert_eq!(settings.min_version, MinVersion::Tls13);
+    assert!(!settings.resumption);
+    assert_eq!(accept.handshake_timeout, Duration::from_secs(41));
+    assert_eq!(accept.max_handshakes, 42);
+    let websocket = second.websocket.as_ref().unwrap();
+    assert_eq!(websocket.path, "/socket");
+    assert_eq!(websocket.allowed_hosts.len(), 1);
+    assert_eq!(websocket.allowed_origins.len(), 1);
+    assert_eq!(websocket.handshake_timeout, Duration::from_secs(43));
+    assert_eq!(websocket.max_frame_bytes, 44 << 10);
+    assert_eq!(websocket.max_message_bytes, 45 << 10);
 }
 
 #[test]
@@ -262,6 +381,7 @@ fn every_key_can_be_set_by_a_variable_and_by_a_flag() {
     let said: Vec<(String, String)> = loaded(EVERYTHING, &[], &[])
         .effective
         .into_iter()
+        .filter(|effective| effective.origin != Origin::Default)
         .map(|effective| {
             let value = effective.value.unwrap();
             // As a person writes it outside TOML: no quotes, no brackets.
@@ -279,14 +399,18 @@ fn every_key_can_be_set_by_a_variable_and_by_a_flag() {
         assert_eq!(loaded.config.http, expected.http);
         assert_eq!(loaded.config.node, expected.node);
         assert_eq!(loaded.config.telemetry, expected.telemetry);
-        let binds = |config: &Config| -> Vec<_> {
-            let listeners = config.listeners.iter();
-            listeners
-                .map(|l| (l.name.clone(), l.kind, l.bind))
-                .collect()
+        let listeners = |config: &Config| -> Vec<String> {
+            let listeners = config.listeners.iter().cloned();
+            let alike = listeners.map(|listener| Listener {
+                origin: Origin::Default,
+                ..listener
+            });
+            alike.map(|listener| format!("{listener:?}")).collect()
         };
-        assert_eq!(binds(&loaded.config), binds(&expected));
-        assert!(loaded.effective.iter().all(|e| e.origin != Origin::Default));
+        assert_eq!(listeners(&loaded.config), listeners(&expected));
+        for (key, _) in &said {
+            assert_ne!(effective(loaded, key).origin, Origin::Default, "{key}");
+        }
     };
 
     let variables: Vec<(String, &str)> = said
@@ -312,7 +436,9 @@ fn what_check_prints_reads_back_as_the_same_configuration() {
     let first = loaded(EVERYTHING, &[], &[]);
     let mut text = String::new();
     for Effective { key, value, .. } in &first.effective {
-        text.push_str(&format!("{key} = {}\n", value.as_deref().unwrap()));
+        if let Some(value) = value {
+            text.push_str(&format!("{key} = {value}\n"));
+        }
     }
     let second = loaded(&text, &[], &[]);
     assert_eq!(second.config.bus, first.config.bus);

@@ -7,24 +7,24 @@
 
 use std::net::IpAddr;
 
-use axum::http::request::Parts;
-use axum::http::{HeaderMap, StatusCode, Version, header};
-use axum::response::{IntoResponse, Response};
+use http::request::Parts;
+use http::{HeaderMap, StatusCode, Version, header};
 
 use crate::authority::{AllowedHost, Authority, Host};
 use crate::origin::{AllowedOrigin, Origin};
-use crate::routes::problem;
 
 /// What may be named and from where.
 #[derive(Debug)]
-pub(crate) struct Gate {
+pub struct Gate {
     hosts: Vec<AllowedHost>,
     origins: Vec<AllowedOrigin>,
+    for_devices: bool,
 }
 
 /// Why a request is turned away.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Refusal {
+#[non_exhaustive]
+pub enum Refusal {
     /// HTTP/1.1 requires exactly one Host (RFC 9112 section 3.2).
     NoHost,
     /// Two Hosts, or one that is no host.
@@ -36,19 +36,45 @@ pub(crate) enum Refusal {
 }
 
 impl Gate {
-    pub(crate) const fn new(hosts: Vec<AllowedHost>, origins: Vec<AllowedOrigin>) -> Self {
-        Self { hosts, origins }
+    /// A gate for what a person manages the gateway with: a request names loopback, the address it
+    /// arrives at or one of `hosts`, and comes from no page but the gateway's own and those of
+    /// `origins`.
+    #[must_use]
+    pub const fn new(hosts: Vec<AllowedHost>, origins: Vec<AllowedOrigin>) -> Self {
+        Self {
+            hosts,
+            origins,
+            for_devices: false,
+        }
+    }
+
+    /// A gate for a protocol that strangers speak to under whatever name leads to it. A request
+    /// that arrives at loopback passes as with [`new`](Self::new), and from pages of this machine
+    /// too, whatever their port: whoever serves those can connect without a browser. Of any other
+    /// request only that is checked for which there is a list.
+    #[must_use]
+    pub const fn for_devices(hosts: Vec<AllowedHost>, origins: Vec<AllowedOrigin>) -> Self {
+        Self {
+            hosts,
+            origins,
+            for_devices: true,
+        }
     }
 
     /// Lets the request pass that arrived at the address `local`, or says why not.
-    pub(crate) fn check(&self, request: &Parts, local: IpAddr) -> Result<(), Refusal> {
+    pub fn check(&self, request: &Parts, local: IpAddr) -> Result<(), Refusal> {
         let target = Self::target(request)?;
-        if let Some(target) = &target
+        let strict = !self.for_devices || local.to_canonical().is_loopback();
+        if (strict || !self.hosts.is_empty())
+            && let Some(target) = &target
             && !self.answers_to(target, local)
         {
             return Err(Refusal::ForeignHost(target.to_string()));
         }
-        self.check_origin(&request.headers, target.as_ref())
+        if strict || !self.origins.is_empty() {
+            self.check_origin(&request.headers, target.as_ref(), strict)?;
+        }
+        Ok(())
     }
 
     /// The authority the request names; `None` for HTTP/1.0 without Host. No browser sends that, but
@@ -84,11 +110,17 @@ impl Gate {
             || self.hosts.iter().any(|host| host.matches(target))
     }
 
-    fn check_origin(&self, headers: &HeaderMap, target: Option<&Authority>) -> Result<(), Refusal> {
+    fn check_origin(
+        &self,
+        headers: &HeaderMap,
+        target: Option<&Authority>,
+        at_loopback: bool,
+    ) -> Result<(), Refusal> {
         for value in headers.get_all(header::ORIGIN) {
             let origin = value.to_str().ok().and_then(Origin::parse);
             let allowed = origin.is_some_and(|origin| {
                 target.is_some_and(|target| origin.is_of(target))
+                    || (self.for_devices && at_loopback && origin.is_of_this_machine())
                     || self.origins.iter().any(|allowed| allowed.matches(&origin))
             });
             if !allowed {
@@ -100,30 +132,33 @@ impl Gate {
     }
 }
 
-impl IntoResponse for Refusal {
-    fn into_response(self) -> Response {
+impl Refusal {
+    /// The status that says so: 400, 421 (RFC 9110 section 15.5.20) or 403.
+    #[must_use]
+    pub const fn status(&self) -> StatusCode {
         match self {
-            Self::NoHost => problem(
-                StatusCode::BAD_REQUEST,
-                "A request says in its Host header whom it is for; this one does not.",
+            Self::NoHost | Self::BadHost => StatusCode::BAD_REQUEST,
+            Self::ForeignHost(_) => StatusCode::MISDIRECTED_REQUEST,
+            Self::ForeignOrigin(_) => StatusCode::FORBIDDEN,
+        }
+    }
+
+    /// A sentence or two for the person who reads the answer. `section` is where the configuration
+    /// has the two lists, such as `http`.
+    #[must_use]
+    pub fn explain(&self, section: &str) -> String {
+        match self {
+            Self::NoHost => {
+                "A request says in its Host header whom it is for; this one does not.".to_owned()
+            }
+            Self::BadHost => "The Host header is not one host with an optional port.".to_owned(),
+            Self::ForeignHost(host) => format!(
+                "This gateway does not answer to the host {host}. If it should, add it to \
+                 {section}.allowed_hosts."
             ),
-            Self::BadHost => problem(
-                StatusCode::BAD_REQUEST,
-                "The Host header is not one host with an optional port.",
-            ),
-            Self::ForeignHost(host) => problem(
-                StatusCode::MISDIRECTED_REQUEST,
-                &format!(
-                    "This gateway does not answer to the host {host}. If it should, add it to \
-                     http.allowed_hosts."
-                ),
-            ),
-            Self::ForeignOrigin(origin) => problem(
-                StatusCode::FORBIDDEN,
-                &format!(
-                    "Pages of {origin} may not send requests to this gateway. If they should, add \
-                     the origin to http.allowed_origins."
-                ),
+            Self::ForeignOrigin(origin) => format!(
+                "Pages of {origin} may not send requests to this gateway. If they should, add the \
+                 origin to {section}.allowed_origins."
             ),
         }
     }
@@ -132,7 +167,7 @@ impl IntoResponse for Refusal {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use axum::http::Request;
+    use http::Request;
 
     fn check(gate: &Gate, uri: &str, headers: &[(&str, &str)]) -> Result<(), Refusal> {
         let mut request = Request::builder().uri(uri);
@@ -260,6 +295,59 @@ mod tests {
         ] {
             assert!(
                 matches!(with(origin), Err(Refusal::ForeignOrigin(_))),
+                "{origin}"
+            );
+        }
+    }
+
+    #[test]
+    fn devices_are_asked_on_loopback_and_elsewhere_only_what_there_is_a_list_for() {
+        let check = |gate: &Gate, local: &str, host: &str, origin: Option<&str>| {
+            let mut request = Request::builder().uri("/mqtt").header("host", host);
+            if let Some(origin) = origin {
+                request = request.header("origin", origin);
+            }
+            let (parts, ()) = request.body(()).unwrap().into_parts();
+            gate.check(&parts, local.parse().unwrap())
+        };
+        let open = Gate::for_devices(Vec::new(), Vec::new());
+        let evil = Some("http://evil.example");
+        assert_eq!(check(&open, "127.0.0.1", "localhost", None), Ok(()));
+        for origin in [
+            "http://localhost:3000",
+            "https://127.0.0.1",
+            "http://[::1]:1",
+        ] {
+            assert_eq!(check(&open, "::1", "localhost:8083", Some(origin)), Ok(()));
+        }
+        for origin in [
+            "null",
+            "http://evil.example",
+            "http://localhost.evil.example",
+        ] {
+            let refusal = check(&open, "127.0.0.1", "localhost", Some(origin));
+            assert!(
+                matches!(refusal, Err(Refusal::ForeignOrigin(_))),
+                "{origin}"
+            );
+        }
+        let rebound = check(&open, "127.0.0.1", "evil.example", evil);
+        assert!(matches!(rebound, Err(Refusal::ForeignHost(_))));
+        assert_eq!(check(&open, "10.1.2.3", "broker.example", evil), Ok(()));
+
+        let listed = Gate::for_devices(
+            vec!["broker.example".parse().unwrap()],
+            vec!["https://app.example".parse().unwrap()],
+        );
+        let app = Some("https://app.example");
+        assert_eq!(check(&listed, "10.1.2.3", "broker.example", app), Ok(()));
+        assert_eq!(check(&listed, "10.1.2.3", "broker.example", None), Ok(()));
+        let refusal = check(&listed, "10.1.2.3", "other.example", app);
+        assert!(matches!(refusal, Err(Refusal::ForeignHost(_))));
+        for origin in ["http://localhost", "http://evil.example"] {
+            let refusal = check(&listed, "10.1.2.3", "broker.example", Some(origin));
+            assert!(
+                matches!(refusal, Err(Refusal::ForeignOrigin(_))),
                 "{origin}"
             );
         }

@@ -1,6 +1,16 @@
 //! `[listeners.NAME]`: where each protocol is spoken.
 
-use std::net::{Ipv4Addr, SocketAddr};
+mod kind;
+mod limits;
+mod proxy;
+mod tls;
+mod websocket;
+
+use std::net::SocketAddr;
+
+pub(crate) use kind::{Kind, PLANNED};
+use tidegate_tcp::{ProxyProtocol, SocketOptions};
+pub(crate) use tls::TlsListener;
 
 use super::origin::Origin;
 use super::reader::Section;
@@ -10,63 +20,36 @@ use super::values::{alternatives, quoted, word};
 /// The name that the HTTP side has among the listeners.
 pub(crate) const HTTP: &str = "http";
 
-/// What is spoken at a listener.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
-    /// MQTT over TCP.
-    Mqtt,
-}
-
-impl Kind {
-    const ALL: [Self; 1] = [Self::Mqtt];
-
-    /// The scheme of a URL that leads to such a listener.
-    pub(crate) const fn scheme(self) -> &'static str {
-        match self {
-            Self::Mqtt => "mqtt",
-        }
-    }
-}
-
-/// Kinds, and so schemes of URLs, that a later version has.
-pub(crate) const PLANNED: [&str; 8] = [
-    "mqtts",
-    "ws",
-    "wss",
-    "quic",
-    "coap",
-    "coaps",
-    "coap+tcp",
-    "coaps+tcp",
-];
-
 /// A listener of the configuration that is not turned off.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(crate) struct Listener {
     /// Lower case letters, digits, `-` and `_`.
     pub(crate) name: String,
     /// What is spoken there.
     pub(crate) kind: Kind,
-    /// The address; port 0 is a free one.
-    pub(crate) bind: SocketAddr,
+    /// Its socket.
+    pub(crate) socket: SocketOptions,
+    /// What a load balancer says before a client does.
+    pub(crate) proxy: Option<ProxyProtocol>,
+    /// `[limits]` with what this listener has otherwise.
+    pub(crate) mqtt: tidegate_mqtt::Settings,
+    /// Of the kinds that have it.
+    pub(crate) tls: Option<TlsListener>,
+    /// Of the kinds that have it.
+    pub(crate) websocket: Option<tidegate_websocket::Settings>,
     /// Where the address was said.
     pub(crate) origin: Origin,
 }
 
-/// Those that exist when nobody says anything.
-fn defaults() -> [(&'static str, Kind, SocketAddr); 1] {
-    [(
-        "mqtt",
-        Kind::Mqtt,
-        SocketAddr::from((Ipv4Addr::LOCALHOST, 1883)),
-    )]
-}
-
-pub(crate) fn read(section: &mut Section<'_>) -> Vec<Listener> {
+/// Reads all listeners. `mqtt` is what `[limits]` and `[sessions]` say.
+pub(crate) fn read(section: &mut Section<'_>, mqtt: &tidegate_mqtt::Settings) -> Vec<Listener> {
     let mut listeners = Vec::new();
-    for (name, kind, bind) in defaults() {
+    for kind in Kind::ALL {
+        // Those that exist when nobody says anything have the name of their kind.
+        let name = kind.scheme();
+        let default = (kind, kind.default_bind());
         let listener = section.section(name, |section| {
-            listener(section, name, Some((kind, bind)), &Origin::Default)
+            listener(section, name, Some(default), &Origin::Default, mqtt)
         });
         listeners.extend(listener);
     }
@@ -76,7 +59,9 @@ pub(crate) fn read(section: &mut Section<'_>) -> Vec<Listener> {
             section.problem(origin, format!("listeners.{name}: {why}"));
             continue;
         }
-        let listener = section.section(&name, |section| listener(section, &name, None, &origin));
+        let listener = section.section(&name, |section| {
+            listener(section, &name, None, &origin, mqtt)
+        });
         listeners.extend(listener);
     }
     listeners
@@ -88,6 +73,7 @@ fn listener(
     name: &str,
     default: Option<(Kind, SocketAddr)>,
     origin: &Origin,
+    mqtt: &tidegate_mqtt::Settings,
 ) -> Option<Listener> {
     let enabled = section.boolean("enabled", true);
     let kind = section.read("kind", default.map(|(kind, _)| kind), parse_kind, |kind| {
@@ -107,13 +93,37 @@ fn listener(
     if bind.value.is_none() {
         need("bind", &bind.origin);
     }
+    let backlog = section.count("backlog", 4_096, 1..=1_000_000);
+    let reuse_port = section.boolean("reuse_port", false);
+    let ipv6_only = section.boolean("ipv6_only", false);
+    let proxy = proxy::read(section);
+    let mqtt = limits::read(section, mqtt);
+    // What a kind does not have is an unknown key there.
+    let tls = kind.value.is_some_and(Kind::has_tls);
+    let tls = tls.then(|| section.section("tls", tls::read));
+    let websocket = kind.value.is_some_and(Kind::has_websocket);
+    let websocket = websocket.then(|| {
+        section.section("websocket", |section| {
+            websocket::read(section, mqtt.max_packet_bytes.into())
+        })
+    });
     if !enabled {
         return None;
     }
+    let bind_address = bind.value?;
     Some(Listener {
         name: name.to_owned(),
         kind: kind.value?,
-        bind: bind.value?,
+        socket: SocketOptions {
+            backlog,
+            reuse_port,
+            ipv6_only,
+            ..SocketOptions::new(bind_address)
+        },
+        proxy,
+        mqtt,
+        tls,
+        websocket,
         origin: bind.origin,
     })
 }

@@ -50,6 +50,11 @@ impl Origin {
         })
     }
 
+    /// Whether the page was served by a program on the same machine as the browser.
+    pub(crate) fn is_of_this_machine(&self) -> bool {
+        self.authority.host.is_loopback()
+    }
+
     /// Whether the page was served under the host that its request now names. The scheme is not
     /// compared: behind a proxy that ends TLS the page is https and the request is not.
     pub(crate) fn is_of(&self, target: &Authority) -> bool {

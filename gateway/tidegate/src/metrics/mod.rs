@@ -1,113 +1,47 @@
 //! The counters of the bus and the adapters under their Prometheus names.
 
+mod listeners;
+mod writer;
+
 use std::fmt;
 use std::sync::Arc;
 
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder};
-use prometheus_client::metrics::MetricType;
+use prometheus_client::encoding::DescriptorEncoder;
 use tidegate_api::Registry;
 use tidegate_bus::{Bus, DropReason};
 use tidegate_mqtt::Adapter;
+use writer::Writer;
+
+use crate::listener::Listener;
 
 /// Reads the counters whenever they are asked for.
 #[derive(Debug)]
 pub(crate) struct Metrics {
     bus: Arc<Bus>,
     mqtt: Arc<Adapter>,
+    listeners: Vec<Arc<Listener>>,
 }
 
 impl Metrics {
-    pub(crate) fn register(bus: &Arc<Bus>, mqtt: &Arc<Adapter>, registry: &mut Registry) {
+    pub(crate) fn register(
+        bus: &Arc<Bus>,
+        mqtt: &Arc<Adapter>,
+        listeners: Vec<Arc<Listener>>,
+        registry: &mut Registry,
+    ) {
         let collector = Self {
             bus: Arc::clone(bus),
             mqtt: Arc::clone(mqtt),
+            listeners,
         };
         registry.register_collector(Box::new(collector));
     }
 }
 
-/// A number read now, written as a counter or a gauge.
-#[derive(Clone, Copy)]
-struct Reading {
-    value: u64,
-    kind: MetricType,
-}
-
-impl EncodeMetric for Reading {
-    fn encode(&self, mut encoder: MetricEncoder<'_>) -> fmt::Result {
-        match self.kind {
-            MetricType::Counter => encoder
-                .encode_counter::<prometheus_client::encoding::NoLabelSet, _, u64>(
-                    &self.value,
-                    None,
-                ),
-            _ => encoder.encode_gauge(&self.value),
-        }
-    }
-
-    fn metric_type(&self) -> MetricType {
-        self.kind
-    }
-}
-
-/// Writes one metric after the other.
-struct Writer<'a>(DescriptorEncoder<'a>);
-
-impl Writer<'_> {
-    fn gauge(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
-        self.plain(
-            name,
-            help,
-            Reading {
-                value,
-                kind: MetricType::Gauge,
-            },
-        )
-    }
-
-    fn counter(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
-        self.plain(
-            name,
-            help,
-            Reading {
-                value,
-                kind: MetricType::Counter,
-            },
-        )
-    }
-
-    fn plain(&mut self, name: &str, help: &str, reading: Reading) -> fmt::Result {
-        let encoder = self.0.encode_descriptor(name, help, None, reading.kind)?;
-        reading.encode(encoder)
-    }
-
-    /// A counter with one label.
-    fn counters<L: AsRef<str>>(
-        &mut self,
-        name: &str,
-        help: &str,
-        label: &str,
-        values: impl IntoIterator<Item = (L, u64)>,
-    ) -> fmt::Result {
-        let mut encoder = self
-            .0
-            .encode_descriptor(name, help, None, MetricType::Counter)?;
-        for (value_of_label, value) in values {
-            let labels = [(label, value_of_label.as_ref())];
-            let reading = Reading {
-                value,
-                kind: MetricType::Counter,
-            };
-            reading.encode(encoder.encode_family(&labels)?)?;
-        }
-        Ok(())
-    }
-}
-
 impl Collector for Metrics {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let mut out = Writer(encoder);
+        let mut out = Writer::new(encoder);
         let c = self.bus.counters();
         let qos = ["0", "1", "2"];
         out.gauge(
@@ -254,6 +188,7 @@ impl Collector for Metrics {
             "tidegate_mqtt_protocol_errors",
             "MQTT connections closed for a malformed packet or a breach of the protocol",
             m.protocol_errors.get(),
-        )
+        )?;
+        listeners::encode(&self.listeners, &mut out)
     }
 }

@@ -1,0 +1,58 @@
+//! What is spoken at a listener.
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+/// What is spoken at a listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// MQTT over TCP.
+    Mqtt,
+    /// MQTT over TLS.
+    Mqtts,
+    /// MQTT over WebSocket.
+    Ws,
+    /// MQTT over WebSocket over TLS.
+    Wss,
+}
+
+/// Kinds, and so schemes of URLs, that a later version has.
+pub(crate) const PLANNED: [&str; 5] = ["quic", "coap", "coaps", "coap+tcp", "coaps+tcp"];
+
+impl Kind {
+    pub(crate) const ALL: [Self; 4] = [Self::Mqtt, Self::Mqtts, Self::Ws, Self::Wss];
+
+    /// The scheme of a URL that leads to such a listener.
+    pub(crate) const fn scheme(self) -> &'static str {
+        match self {
+            Self::Mqtt => "mqtt",
+            Self::Mqtts => "mqtts",
+            Self::Ws => "ws",
+            Self::Wss => "wss",
+        }
+    }
+
+    /// The port that a URL means when it names none.
+    pub(crate) const fn default_port(self) -> u16 {
+        match self {
+            Self::Mqtt => 1883,
+            Self::Mqtts => 8883,
+            Self::Ws => 8083,
+            Self::Wss => 8084,
+        }
+    }
+
+    /// Where the listener of this name is when nobody says anything.
+    pub(super) fn default_bind(self) -> SocketAddr {
+        SocketAddr::from((Ipv4Addr::LOCALHOST, self.default_port()))
+    }
+
+    /// Whether TLS is under it.
+    pub(crate) const fn has_tls(self) -> bool {
+        matches!(self, Self::Mqtts | Self::Wss)
+    }
+
+    /// Whether WebSocket is under it.
+    pub(crate) const fn has_websocket(self) -> bool {
+        matches!(self, Self::Ws | Self::Wss)
+    }
+}

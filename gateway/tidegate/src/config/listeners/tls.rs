@@ -1,0 +1,124 @@
+//! `[listeners.NAME.tls]`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tidegate_tls::{AcceptSettings, CertificateFiles, ClientAuth, ClientCa, MinVersion, Settings};
+
+use super::super::origin::Origin;
+use super::super::reader::{Found, Section};
+
+/// TLS at one listener. Without certificates it is the local one.
+#[derive(Clone, Debug)]
+pub(crate) struct TlsListener {
+    pub(crate) settings: Settings,
+    pub(crate) accept: AcceptSettings,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Asked {
+    None,
+    Optional,
+    Required,
+}
+
+pub(super) fn read(section: &mut Section<'_>) -> TlsListener {
+    let mut certificates = Vec::new();
+    certificates.extend(certificate(section));
+    section.section("certificates", |section| {
+        let default = !certificates.is_empty();
+        for (name, origin) in section.keys() {
+            let further = section.section(&name, certificate);
+            if !default {
+                let path = section.path().to_owned();
+                let text = format!(
+                    "{path}.{name} is a further certificate; the first one is tls.cert and tls.key"
+                );
+                section.problem(origin, text);
+            }
+            certificates.extend(further);
+        }
+    });
+    let client = client_auth(section);
+    let min_version = section.choice(
+        "min_version",
+        MinVersion::Tls12,
+        &[("1.2", MinVersion::Tls12), ("1.3", MinVersion::Tls13)],
+    );
+    let resumption = section.boolean("resumption", true);
+    let accept = AcceptSettings {
+        handshake_timeout: section.duration(
+            "handshake_timeout",
+            Duration::from_secs(10),
+            Duration::from_millis(10)..=Duration::from_secs(3600),
+        ),
+        max_handshakes: section.count("max_handshakes", 1_024, 1..=1_000_000),
+    };
+    TlsListener {
+        settings: Settings {
+            certificates,
+            client,
+            min_version,
+            alpn: Vec::new(),
+            resumption,
+        },
+        accept,
+    }
+}
+
+/// A certificate is two files or none.
+fn certificate(section: &mut Section<'_>) -> Option<CertificateFiles> {
+    let cert = section.optional_path("cert");
+    let key = section.optional_path("key");
+    let mut need = |missing: &str, there: &Found<Option<PathBuf>>| {
+        let text = format!("{}.{missing} is needed, too", section.path());
+        section.problem(there.origin.clone(), text);
+    };
+    match (&cert.value, &key.value) {
+        (Some(_), None) if key.origin == Origin::Default => need("key", &cert),
+        (None, Some(_)) if cert.origin == Origin::Default => need("cert", &key),
+        _ => {}
+    }
+    Some(CertificateFiles {
+        chain: cert.value?,
+        key: key.value?,
+    })
+}
+
+fn client_auth(section: &mut Section<'_>) -> ClientAuth {
+    let ca = section.optional_path("client_ca");
+    let crl = section.optional_path("client_crl");
+    let words = [
+        ("none", Some(Asked::None)),
+        ("optional", Some(Asked::Optional)),
+        ("required", Some(Asked::Required)),
+    ];
+    // Whoever names a CA wants it used.
+    let default = match ca.value {
+        Some(_) => Asked::Required,
+        None => Asked::None,
+    };
+    let asked = section.optional_choice("client_auth", &words);
+    let mut need_ca = |origin: Origin, what: &str| {
+        let path = section.path().to_owned();
+        section.problem(origin, format!("{path}.{what} needs a client_ca"));
+    };
+    let Some(path) = ca.value else {
+        if crl.value.is_some() {
+            need_ca(crl.origin, "client_crl");
+        }
+        if matches!(asked.value, Some(Asked::Optional | Asked::Required)) {
+            need_ca(asked.origin, "client_auth");
+        }
+        return ClientAuth::None;
+    };
+    let ca = ClientCa {
+        ca: path,
+        crl: crl.value,
+    };
+    match asked.value.unwrap_or(default) {
+        Asked::None => ClientAuth::None,
+        Asked::Optional => ClientAuth::Optional(ca),
+        Asked::Required => ClientAuth::Required(ca),
+    }
+}

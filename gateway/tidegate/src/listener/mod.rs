@@ -1,0 +1,282 @@
+//! One listener: from an accepted socket to a byte stream that MQTT is spoken over.
+//!
+//! A connection is counted in, says where it really comes from (PROXY protocol), shakes hands (TLS),
+//! asks for WebSocket, as far as the listener has these, and is then served on a task of its own that
+//! holds nothing of what was needed before. Each step has a time limit, and whatever ends there is
+//! counted with its reason and logged at a limited rate: whoever can connect must not be able to
+//! fill the log.
+
+mod counters;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+pub(crate) use counters::{Counters, Reason};
+use tidegate_mqtt::{Adapter, Endpoint, Peer, Place, Refused};
+use tidegate_tcp::{Complaints, ProxyError, ProxyProtocol};
+use tidegate_tls::{Acceptor, HandshakeError, Identity};
+use tidegate_websocket::{UpgradeError, Upgrader};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::config::{self, Kind};
+use crate::drain::Drain;
+
+/// What the connections of one listener share.
+#[derive(Debug)]
+pub(crate) struct Listener {
+    pub(crate) name: String,
+    pub(crate) kind: Kind,
+    pub(crate) counters: Counters,
+    pub(crate) endpoint: Arc<Endpoint>,
+    pub(crate) tls: Option<Acceptor>,
+    proxy: Option<ProxyProtocol>,
+    websocket: Option<Upgrader>,
+    complaints: Complaints,
+}
+
+/// What becomes of a connection once it can be spoken to.
+enum Verdict {
+    Serve(Place),
+    Tell(Refused),
+}
+
+impl Listener {
+    /// `identity` is what it shows, if TLS is spoken there.
+    pub(crate) fn new(
+        config: config::Listener,
+        adapter: &Arc<Adapter>,
+        identity: Option<Arc<Identity>>,
+    ) -> Arc<Self> {
+        let tls = config.tls.zip(identity);
+        Arc::new(Self {
+            name: config.name,
+            kind: config.kind,
+            counters: Counters::default(),
+            endpoint: adapter.endpoint(config.mqtt),
+            tls: tls.map(|(tls, identity)| Acceptor::new(identity, tls.accept)),
+            proxy: config.proxy,
+            websocket: config.websocket.map(Upgrader::new),
+            complaints: Complaints::default(),
+        })
+    }
+
+    /// Accepts connections until the drain begins. Connections go on after that.
+    pub(crate) async fn serve(self: Arc<Self>, socket: TcpListener, drain: Drain) {
+        let accepting = async {
+            loop {
+                let (stream, peer) = tidegate_tcp::accept(&socket, &self.name).await;
+                self.take(stream, peer, &drain);
+            }
+        };
+        tokio::select! {
+            () = accepting => {}
+            () = drain.clone().begun() => {}
+        }
+    }
+
+    fn take(self: &Arc<Self>, stream: TcpStream, address: SocketAddr, drain: &Drain) {
+        self.counters.accepted.add(1);
+        let verdict = match self.endpoint.admit() {
+            Ok(place) => Verdict::Serve(place),
+            Err(refused) => {
+                self.refused(&refused);
+                // Who comes too fast is not worth a handshake.
+                let worth = self.tls.is_none() || !refused.is_of_rate();
+                if !worth || !refused.may_be_told() {
+                    return;
+                }
+                Verdict::Tell(refused)
+            }
+        };
+        if self.proxy.is_none() && self.tls.is_none() && self.websocket.is_none() {
+            // Nothing comes before MQTT.
+            if let Some(verdict) = self.count_for(verdict, address) {
+                let peer = Peer {
+                    address: Some(address),
+                    certificate_name: None,
+                };
+                self.hand_over(stream, peer, verdict);
+            }
+            return;
+        }
+        let listener = Arc::clone(self);
+        let drain = drain.clone();
+        tokio::spawn(async move {
+            let established = listener.establish(stream, address, verdict);
+            tokio::select! {
+                () = established => {}
+                // Nobody is let in any more.
+                () = drain.begun() => {}
+            }
+        });
+    }
+
+    /// Everything before the first byte of MQTT.
+    async fn establish(
+        self: &Arc<Self>,
+        mut stream: TcpStream,
+        address: SocketAddr,
+        verdict: Verdict,
+    ) {
+        let mut peer = Peer {
+            address: Some(address),
+            certificate_name: None,
+        };
+        if let Some(proxy) = &self.proxy {
+            match proxy.read(&mut stream, address).await {
+                Ok(proxied) => {
+                    peer.address = proxied.source.or(peer.address);
+                    peer.certificate_name = proxied.certificate_name;
+                }
+                Err(error) => return self.complain_proxy(address, &error),
+            }
+        }
+        let source = peer.address.unwrap_or(address);
+        let Some(verdict) = self.count_for(verdict, source) else {
+            return;
+        };
+        let Ok(local) = stream.local_addr() else {
+            // The peer is gone already.
+            return;
+        };
+        let Some(acceptor) = &self.tls else {
+            return match &self.websocket {
+                None => self.hand_over(stream, peer, verdict),
+                Some(upgrader) => match Box::pin(upgrader.upgrade(stream, local.ip())).await {
+                    Ok(stream) => self.hand_over(stream, peer, verdict),
+                    Err(error) => self.complain_websocket(source, &error),
+                },
+            };
+        };
+        let (stream, shown) = match Box::pin(acceptor.accept(stream)).await {
+            Ok(accepted) => accepted,
+            Err(error) => return self.complain_tls(source, &error),
+        };
+        // What the client itself has shown goes before what a load balancer says of it.
+        if let Some(certificate) = shown.certificate {
+            peer.certificate_name = certificate.common_name;
+        }
+        match &self.websocket {
+            None => self.hand_over(stream, peer, verdict),
+            Some(upgrader) => match Box::pin(upgrader.upgrade(stream, local.ip())).await {
+                Ok(stream) => self.hand_over(stream, peer, verdict),
+                Err(error) => self.complain_websocket(source, &error),
+            },
+        }
+    }
+
+    /// Counts the connection for where it comes from. `None`: it is to be closed without a word.
+    fn count_for(&self, verdict: Verdict, source: SocketAddr) -> Option<Verdict> {
+        let Verdict::Serve(place) = verdict else {
+            return Some(verdict);
+        };
+        match place.count_for(source.ip()) {
+            Ok(place) => Some(Verdict::Serve(place)),
+            Err(refused) => {
+                self.refused(&refused);
+                refused.may_be_told().then_some(Verdict::Tell(refused))
+            }
+        }
+    }
+
+    /// Serves the connection on a task of its own, which is as large as it has to be while it is
+    /// idle, not as large as the steps before were.
+    fn hand_over<S>(self: &Arc<Self>, stream: S, peer: Peer, verdict: Verdict)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        match verdict {
+            Verdict::Serve(place) => {
+                let listener = Arc::clone(self);
+                tokio::spawn(async move {
+                    let source = peer.address;
+                    if let Some(foreign) = place.serve(stream, peer).await {
+                        listener.complain_mqtt(source, foreign);
+                    }
+                });
+            }
+            Verdict::Tell(refused) => {
+                tokio::spawn(refused.tell(stream));
+            }
+        }
+    }
+
+    // ---- what goes wrong --------------------------------------------------------------------
+
+    fn refused(&self, refused: &Refused) {
+        let reason = if refused.is_of_rate() {
+            Reason::Rate
+        } else {
+            Reason::Limit
+        };
+        self.counters.refused(reason).add(1);
+        if let Some(passed_over) = self.complaints.may_say(reason.as_str()) {
+            tracing::warn!(
+                listener = self.name,
+                reason = reason.as_str(),
+                passed_over,
+                "A connection was refused."
+            );
+        }
+    }
+
+    fn complain(&self, reason: Reason, source: Option<SocketAddr>, what: &str) {
+        self.counters.refused(reason).add(1);
+        let what = what.trim_end_matches('.');
+        let source = source.map(tracing::field::display);
+        match self.complaints.may_say(reason.as_str()) {
+            Some(passed_over) => tracing::warn!(
+                listener = self.name,
+                peer = source,
+                reason = reason.as_str(),
+                passed_over,
+                "A connection was closed: {what}."
+            ),
+            None => tracing::debug!(
+                listener = self.name,
+                peer = source,
+                reason = reason.as_str(),
+                "A connection was closed: {what}."
+            ),
+        }
+    }
+
+    fn complain_proxy(&self, source: SocketAddr, error: &ProxyError) {
+        let reason = match error {
+            ProxyError::Network => Reason::ProxyNetwork,
+            ProxyError::Timeout => Reason::ProxyTimeout,
+            _ => Reason::ProxyHeader,
+        };
+        self.complain(reason, Some(source), &error.to_string());
+    }
+
+    fn complain_tls(&self, source: SocketAddr, error: &HandshakeError) {
+        let reason = match error {
+            HandshakeError::NotTls(_) => Reason::NotTls,
+            HandshakeError::Timeout { .. } => Reason::TlsTimeout,
+            _ => Reason::TlsHandshake,
+        };
+        self.complain(reason, Some(source), &error.to_string());
+    }
+
+    fn complain_websocket(&self, source: SocketAddr, error: &UpgradeError) {
+        let reason = match error {
+            UpgradeError::Timeout => Reason::WebsocketTimeout,
+            _ => Reason::WebsocketRequest,
+        };
+        self.complain(reason, Some(source), &error.to_string());
+    }
+
+    fn complain_mqtt(&self, source: Option<SocketAddr>, foreign: tidegate_mqtt::Foreign) {
+        let name = foreign.name();
+        let hint = match foreign {
+            tidegate_mqtt::Foreign::Tls => " (a listener of the kind mqtts or wss takes it)",
+            tidegate_mqtt::Foreign::Http => " (a listener of the kind ws takes WebSocket)",
+            _ => "",
+        };
+        let kind = self.kind.scheme();
+        let what = format!("it speaks {name} where {kind} is spoken{hint}");
+        self.complain(Reason::NotMqtt, source, &what);
+    }
+}

@@ -1,0 +1,119 @@
+//! The numbers of each listener, and of the certificates it shows.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use tidegate_tls::{Acceptor, Status};
+
+use super::writer::Writer;
+use crate::listener::{Listener, Reason};
+
+const SECONDS_A_DAY: f64 = 86_400.0;
+
+pub(super) fn encode(listeners: &[Arc<Listener>], out: &mut Writer<'_>) -> fmt::Result {
+    let each = || listeners.iter().map(|listener| (listener, label(listener)));
+    out.gauge_family(
+        "tidegate_listener_connections",
+        "MQTT connections of the listener open now, before CONNECT included",
+        each().map(|(listener, label)| ([label], listener.endpoint.open_connections() as u64)),
+    )?;
+    out.counter_family(
+        "tidegate_listener_accepted",
+        "Connections of the listener accepted by the operating system",
+        each().map(|(listener, label)| ([label], listener.counters.accepted.get())),
+    )?;
+    out.counter_family(
+        "tidegate_listener_refused",
+        "Connections of the listener not served, by reason",
+        each().flat_map(|(listener, label)| {
+            Reason::ALL.map(|reason| {
+                let count = listener.counters.refused(reason).get();
+                ([label, ("reason", reason.as_str())], count)
+            })
+        }),
+    )?;
+    encode_tls(listeners, out)
+}
+
+fn encode_tls(listeners: &[Arc<Listener>], out: &mut Writer<'_>) -> fmt::Result {
+    let tls: Vec<(&Listener, &Acceptor, Status)> = listeners
+        .iter()
+        .filter_map(|listener| {
+            let acceptor = listener.tls.as_ref()?;
+            Some((&**listener, acceptor, acceptor.identity().status()))
+        })
+        .collect();
+    out.counter_family(
+        "tidegate_tls_handshakes",
+        "TLS handshakes done, by kind",
+        tls.iter().flat_map(|(listener, acceptor, _)| {
+            let counters = acceptor.counters();
+            [("full", counters.full()), ("resumed", counters.resumed())]
+                .map(|(kind, count)| ([label(listener), ("kind", kind)], count))
+        }),
+    )?;
+    out.gauge_family(
+        "tidegate_tls_handshakes_in_progress",
+        "TLS handshakes under way now",
+        tls.iter()
+            .map(|(listener, acceptor, _)| ([label(listener)], acceptor.counters().in_progress())),
+    )?;
+    out.counter_family(
+        "tidegate_tls_reloads",
+        "Changes of certificates, CA or CRL files, by result",
+        tls.iter().flat_map(|(listener, _, status)| {
+            [
+                ("success", status.reloads_succeeded),
+                ("failure", status.reloads_failed),
+            ]
+            .map(|(result, count)| ([label(listener), ("result", result)], count))
+        }),
+    )?;
+    out.gauge_family(
+        "tidegate_tls_reload_failing",
+        "1 while the files of the listener cannot be used and those from before are in force",
+        tls.iter().map(|(listener, _, status)| {
+            ([label(listener)], u64::from(status.last_error.is_some()))
+        }),
+    )?;
+    let certificates = || {
+        tls.iter().flat_map(|(listener, _, status)| {
+            let certificates = status.certificates.iter();
+            certificates.map(|certificate| {
+                let subject = ("subject", certificate.subject.as_str());
+                ([label(listener), subject], unix(certificate.not_after))
+            })
+        })
+    };
+    out.time_family(
+        "tidegate_tls_certificate_not_after_timestamp_seconds",
+        "When the certificate that the listener shows ends, in seconds since 1970",
+        certificates(),
+    )?;
+    let now = unix(SystemTime::now());
+    out.time_family(
+        "tidegate_tls_certificate_expiry_days",
+        "Days until the certificate that the listener shows ends; negative after that",
+        certificates().map(|(labels, end)| (labels, (end - now) / SECONDS_A_DAY)),
+    )?;
+    out.time_family(
+        "tidegate_tls_crl_next_update_timestamp_seconds",
+        "When the certificate revocation list of the listener ends, in seconds since 1970",
+        tls.iter().filter_map(|(listener, _, status)| {
+            Some(([label(listener)], unix(status.crl_next_update?)))
+        }),
+    )
+}
+
+fn label(listener: &Listener) -> (&'static str, &str) {
+    ("listener", &listener.name)
+}
+
+/// Seconds since 1970, negative before.
+fn unix(time: SystemTime) -> f64 {
+    match time.duration_since(UNIX_EPOCH) {
+        Ok(since) => since.as_secs_f64(),
+        Err(before) => -before.duration().as_secs_f64(),
+    }
+}

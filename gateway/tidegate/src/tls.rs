@@ -1,0 +1,122 @@
+//! The TLS listeners' certificates: loaded before anything is bound, looked at again when their files
+//! change, and the local certificate for those that name none.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use anyhow::Context as _;
+use tidegate_api::Check;
+use tidegate_tls::local::LocalCertificates;
+use tidegate_tls::{Identity, Watcher};
+
+use crate::config::Config;
+use crate::signals::Hangups;
+
+/// How often the local certificate is looked at: it is renewed weeks before it is due.
+const LOCAL_CHECK: Duration = Duration::from_secs(12 * 3600);
+
+/// What each TLS listener shows, by the listener's name.
+#[derive(Debug, Default)]
+pub(crate) struct Identities {
+    pub(crate) by_listener: BTreeMap<String, Arc<Identity>>,
+    /// The local certificate, if a listener shows it.
+    local: Option<LocalCertificates>,
+}
+
+/// The local certificate of the data directory, made if it is not there.
+pub(crate) fn local_certificates(data_dir: &Path) -> anyhow::Result<LocalCertificates> {
+    let host_name = gethostname::gethostname();
+    let host_name = host_name.to_string_lossy();
+    LocalCertificates::ensure(&data_dir.join("tls"), &host_name, SystemTime::now())
+        .context("the local certificate cannot be made")
+}
+
+impl Identities {
+    /// Loads every certificate that the configuration names.
+    pub(crate) fn load(config: &Config) -> anyhow::Result<Self> {
+        let mut identities = Self::default();
+        for listener in &config.listeners {
+            let Some(tls) = &listener.tls else { continue };
+            let mut settings = tls.settings.clone();
+            if settings.certificates.is_empty() {
+                let local = match identities.local.take() {
+                    Some(local) => local,
+                    None => local_certificates(&config.node.data_dir)?,
+                };
+                settings.certificates.push(local.files());
+                identities.local = Some(local);
+            }
+            let identity = Identity::load(&listener.name, settings)
+                .with_context(|| format!("the TLS of listener {}", listener.name))?;
+            identities
+                .by_listener
+                .insert(listener.name.clone(), identity);
+        }
+        Ok(identities)
+    }
+
+    /// Whether the certificates that the configuration names can be loaded. Nothing is made.
+    pub(crate) fn check(config: &Config) -> anyhow::Result<()> {
+        let mut named = config.clone();
+        named.listeners.retain(|listener| {
+            let tls = listener.tls.as_ref();
+            tls.is_some_and(|tls| !tls.settings.certificates.is_empty())
+        });
+        Self::load(&named).map(drop)
+    }
+
+    /// Watches the files. What fails is told by the log, the metrics and `check`; the old
+    /// certificates stay in force.
+    pub(crate) fn watch(&self, check: Check) -> anyhow::Result<Watcher> {
+        let identities: Vec<_> = self.by_listener.values().cloned().collect();
+        let all = identities.clone();
+        check.pass();
+        Watcher::start(identities, move |_, _| report(&all, &check))
+            .context("the certificates cannot be watched")
+    }
+
+    /// Looks after the certificates for as long as it is polled: at the files whenever SIGHUP asks
+    /// for it, and at the local certificate now and then.
+    pub(crate) async fn keep(self, watcher: Watcher, mut hangups: Hangups) {
+        let mut due = tokio::time::interval(LOCAL_CHECK);
+        // The first look was when it was loaded.
+        due.reset();
+        loop {
+            tokio::select! {
+                () = hangups.next() => {
+                    tracing::info!("SIGHUP: the certificates are looked at.");
+                    watcher.check_now();
+                }
+                _ = due.tick() => {
+                    let Some(local) = self.local.clone() else { continue };
+                    let renewing = move || local.renew_if_due(SystemTime::now());
+                    // The watcher sees what is new.
+                    if let Ok(Err(error)) = tokio::task::spawn_blocking(renewing).await {
+                        tracing::error!(%error, "The local certificate cannot be renewed.");
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Says which listeners could not take their new certificates.
+fn report(identities: &[Arc<Identity>], check: &Check) {
+    let failing: Vec<String> = identities
+        .iter()
+        .filter_map(|identity| {
+            let error = identity.status().last_error?;
+            Some(format!("listener {}: {error}", identity.listener()))
+        })
+        .collect();
+    if failing.is_empty() {
+        check.pass();
+    } else {
+        let failing = failing.join("; ");
+        check.warn(format!(
+            "{failing}; the certificates from before stay in force"
+        ));
+    }
+}

@@ -1,0 +1,211 @@
+//! From a connected socket to a TLS stream, bounded in time and number.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::pki_types::UnixTime;
+use rustls::{HandshakeKind, ServerConnection};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+
+use crate::identity::Current;
+use crate::{Counters, Foreign, HandshakeError, Identity, Peer, Stage};
+
+/// A TLS connection of a client.
+pub type Stream = tokio_rustls::server::TlsStream<TcpStream>;
+
+/// RFC 8446, 5.1: "If a TLS implementation receives an unexpected record type, it MUST terminate the
+/// connection with an `unexpected_message` alert." A record of type alert, fatal, 10.
+const UNEXPECTED_MESSAGE: [u8; 7] = [21, 3, 3, 0, 2, 2, 10];
+
+/// After a refusal: how long and how much is read so that the alert is not lost. A socket closed with
+/// unread bytes sends a reset, which may overtake what was written.
+const LINGER_TIME: Duration = Duration::from_secs(2);
+const LINGER_BYTES: usize = 1024 * 1024;
+
+/// Limits of a listener's handshakes.
+#[derive(Debug, Clone, Copy)]
+pub struct AcceptSettings {
+    /// How long a client may take to send its first byte and get its turn, and then again for the
+    /// handshake itself.
+    pub handshake_timeout: Duration,
+    /// How many handshakes may be under way at once. Further ones wait in order of arrival.
+    pub max_handshakes: usize,
+}
+
+/// Shakes hands for one listener. Shared by all its connections.
+#[derive(Debug)]
+pub struct Acceptor {
+    identity: Arc<Identity>,
+    handshake_timeout: Duration,
+    turns: Semaphore,
+    counters: Counters,
+}
+
+impl Acceptor {
+    /// An acceptor that shows `identity` as it is at the time of each handshake.
+    #[must_use]
+    pub fn new(identity: Arc<Identity>, settings: AcceptSettings) -> Self {
+        Self {
+            identity,
+            handshake_timeout: settings.handshake_timeout,
+            turns: Semaphore::new(settings.max_handshakes.clamp(1, Semaphore::MAX_PERMITS)),
+            counters: Counters::default(),
+        }
+    }
+
+    /// What became of the handshakes.
+    #[must_use]
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// The certificates that are shown.
+    #[must_use]
+    pub fn identity(&self) -> &Arc<Identity> {
+        &self.identity
+    }
+
+    /// Shakes hands. Until the client has sent something it holds neither a turn nor any state of
+    /// TLS.
+    ///
+    /// # Errors
+    ///
+    /// Why there is no connection. The client has then been told by an alert, where there was anything
+    /// to tell and a way to do it, and the socket is closed.
+    pub async fn accept(&self, stream: TcpStream) -> Result<(Stream, Peer), HandshakeError> {
+        // Boxed: a handshake's state is some kilobytes and would otherwise be part of the caller's
+        // task for as long as the connection lives.
+        let result = Box::pin(self.attempt(stream)).await;
+        match &result {
+            Ok((_, peer)) => self.counters.completed(peer.resumed),
+            Err(error) => {
+                self.counters
+                    .failure(matches!(error, HandshakeError::Timeout { .. }));
+            }
+        }
+        result
+    }
+
+    async fn attempt(&self, stream: TcpStream) -> Result<(Stream, Peer), HandshakeError> {
+        let limit = self.handshake_timeout;
+        let mut stage = Stage::FirstBytes;
+        let waiting = async {
+            let mut first = [0; 16];
+            let length = stream
+                .peek(&mut first)
+                .await
+                .map_err(HandshakeError::from_io)?;
+            if length == 0 {
+                return Err(HandshakeError::Lost);
+            }
+            if let Some(foreign) = Foreign::recognize(&first[..length]) {
+                return Err(HandshakeError::NotTls(foreign));
+            }
+            stage = Stage::Turn;
+            // The semaphore is never closed.
+            self.turns.acquire().await.map_err(|_| HandshakeError::Lost)
+        };
+        let turn = match timeout(limit, waiting).await {
+            Ok(Ok(turn)) => turn,
+            Ok(Err(error)) => {
+                if matches!(error, HandshakeError::NotTls(_)) {
+                    // A socket that was just accepted takes seven bytes at once or not at all.
+                    let _ = stream.try_write(&UNEXPECTED_MESSAGE);
+                    linger(stream).await;
+                }
+                return Err(error);
+            }
+            Err(_) => return Err(HandshakeError::Timeout { stage, limit }),
+        };
+
+        let in_progress = self.counters.begin();
+        let current = self.identity.current();
+        let handshake = TlsAcceptor::from(current.config.clone())
+            .accept(stream)
+            .into_fallible();
+        let handshake = timeout(limit, handshake).await;
+        drop(in_progress);
+        drop(turn);
+        let stream = match handshake {
+            Ok(Ok(stream)) => stream,
+            Ok(Err((error, stream))) => {
+                // The alert is already written.
+                linger(stream).await;
+                return Err(HandshakeError::from_io(error));
+            }
+            Err(_) => {
+                return Err(HandshakeError::Timeout {
+                    stage: Stage::Handshake,
+                    limit,
+                });
+            }
+        };
+
+        let connection = stream.get_ref().1;
+        let resumed = connection.handshake_kind() == Some(HandshakeKind::Resumed);
+        // As of now, which is not always as of the beginning of the handshake.
+        let latest = self.identity.current();
+        let verdict = if resumed || !Arc::ptr_eq(&current, &latest) {
+            still_holds(&latest, connection)
+        } else {
+            Ok(())
+        };
+        match verdict.and_then(|()| Peer::of(connection, resumed)) {
+            Ok(peer) => Ok((stream, peer)),
+            Err(error) => {
+                close(stream).await;
+                Err(HandshakeError::RefusedAfterwards(error))
+            }
+        }
+    }
+}
+
+/// Checks the client's certificate as if it had been shown now. A ticket says that it was good when the
+/// ticket was made (rustls checks no more); since then it may have expired, or its revocation list. And
+/// while a handshake went on, other authorities or lists may have come into use.
+fn still_holds(current: &Current, connection: &ServerConnection) -> Result<(), rustls::Error> {
+    let Some(verifier) = &current.verifier else {
+        return Ok(());
+    };
+    match connection.peer_certificates().and_then(<[_]>::split_first) {
+        Some((certificate, intermediates)) => verifier
+            .verify_client_cert(certificate, intermediates, UnixTime::now())
+            .map(|_| ()),
+        None if verifier.client_auth_mandatory() => Err(rustls::Error::NoCertificatesPresented),
+        None => Ok(()),
+    }
+}
+
+/// Says `close_notify` and closes.
+async fn close(mut stream: Stream) {
+    if timeout(LINGER_TIME, stream.shutdown()).await.is_ok() {
+        linger(stream.into_inner().0).await;
+    }
+}
+
+/// Closes such that what was written arrives: says that nothing more will come, then reads until the
+/// client has closed too, within limits.
+async fn linger(mut stream: TcpStream) {
+    let reading = async {
+        stream.shutdown().await?;
+        let mut left = LINGER_BYTES;
+        while left > 0 {
+            stream.readable().await?;
+            // Not alive across an await, so not part of the future.
+            let mut buffer = [0; 4096];
+            match stream.try_read(&mut buffer) {
+                Ok(0) => break,
+                Ok(read) => left = left.saturating_sub(read),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    };
+    let _ = timeout(LINGER_TIME, reading).await;
+}

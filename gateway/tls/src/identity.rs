@@ -1,0 +1,213 @@
+//! What a listener shows to its clients and asks of them, always as the files say.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use rustls::ServerConfig;
+use rustls::server::danger::ClientCertVerifier;
+
+use crate::server_config::{self, Built, Contents, Tickets};
+use crate::{LoadError, Settings, Status, files};
+
+/// A listener's certificates and what it asks of clients, shared by all that accept for it.
+///
+/// Readers take one pointer per handshake and never wait. A change of the files becomes one whole new
+/// configuration or, if anything is wrong with it, none.
+pub struct Identity {
+    listener: String,
+    settings: Settings,
+    current: ArcSwap<Current>,
+    state: Mutex<State>,
+}
+
+/// What handshakes need; swapped as one.
+pub(crate) struct Current {
+    pub(crate) config: Arc<ServerConfig>,
+    /// Asks for certificates and checks them; none if clients are not asked.
+    pub(crate) verifier: Option<Arc<dyn ClientCertVerifier>>,
+}
+
+struct State {
+    attempt: Attempt,
+    tickets: Option<Tickets>,
+    status: Status,
+}
+
+/// What was found the last time anybody looked, to tell whether there is something new.
+#[derive(PartialEq, Eq)]
+enum Attempt {
+    Contents(Vec<u8>),
+    Unreadable(String),
+}
+
+/// What came of looking at the files again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// Nothing has changed since the last look, good or bad.
+    Unchanged,
+    /// The new contents are in use for every handshake from now on.
+    Replaced,
+    /// There is something new and it cannot be used; what was in use stays. See [`Status::last_error`].
+    Failed,
+}
+
+impl Identity {
+    /// Reads the files for the first time. `listener` is the name for the log.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with which file.
+    pub fn load(listener: &str, settings: Settings) -> Result<Arc<Self>, LoadError> {
+        let contents = Contents::read(&settings)?;
+        let built = server_config::build(&settings, &contents, None)?;
+        let mut state = State {
+            attempt: Attempt::Contents(contents.digest()),
+            tickets: None,
+            status: Status::default(),
+        };
+        let current = state.adopt(built);
+        let identity = Self {
+            listener: listener.to_owned(),
+            settings,
+            current: ArcSwap::from_pointee(current),
+            state: Mutex::new(state),
+        };
+        identity.warn();
+        Ok(Arc::new(identity))
+    }
+
+    /// The listener's name.
+    #[must_use]
+    pub fn listener(&self) -> &str {
+        &self.listener
+    }
+
+    /// The configuration for the next handshake. Not to be kept: ask again for each.
+    #[must_use]
+    pub fn config(&self) -> Arc<ServerConfig> {
+        self.current.load().config.clone()
+    }
+
+    pub(crate) fn current(&self) -> Arc<Current> {
+        self.current.load_full()
+    }
+
+    /// Every file that the settings name.
+    pub(crate) fn paths(&self) -> impl Iterator<Item = &Path> {
+        let pairs = self.settings.certificates.iter();
+        let ca = self.settings.client.ca();
+        pairs
+            .flat_map(|files| [files.chain.as_path(), files.key.as_path()])
+            .chain(ca.map(|ca| ca.ca.as_path()))
+            .chain(ca.and_then(|ca| ca.crl.as_deref()))
+    }
+
+    /// Reads all files again and takes them into use if they differ from the last attempt and are
+    /// good. Blocks for as long as reading takes: not for asynchronous threads. [`crate::Watcher`]
+    /// calls it when something changes.
+    pub fn check(&self) -> Outcome {
+        let mut state = self.state.lock();
+        let contents = Contents::read(&self.settings);
+        let attempt = match &contents {
+            Ok(contents) => Attempt::Contents(contents.digest()),
+            Err(error) => Attempt::Unreadable(error.to_string()),
+        };
+        if attempt == state.attempt {
+            return Outcome::Unchanged;
+        }
+        state.attempt = attempt;
+        let built = contents.and_then(|contents| {
+            server_config::build(&self.settings, &contents, state.tickets.as_ref())
+        });
+        match built {
+            Ok(built) => {
+                self.current.store(Arc::new(state.adopt(built)));
+                state.status.last_error = None;
+                state.status.reloads_succeeded += 1;
+                drop(state);
+                tracing::info!(
+                    listener = self.listener,
+                    "The listener's certificates were replaced."
+                );
+                self.warn();
+                Outcome::Replaced
+            }
+            Err(error) => {
+                tracing::error!(
+                    listener = self.listener,
+                    %error,
+                    "The listener's certificate files have changed and cannot be used; the \
+                     certificates from before stay in use."
+                );
+                state.status.last_error = Some(error.to_string());
+                state.status.reloads_failed += 1;
+                Outcome::Failed
+            }
+        }
+    }
+
+    /// Certificates in use, expiry, reloads.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        self.state.lock().status.clone()
+    }
+
+    /// Says what works but should not stay as it is.
+    fn warn(&self) {
+        for files in &self.settings.certificates {
+            if files::is_open_to_others(&files.key) {
+                tracing::warn!(
+                    listener = self.listener,
+                    file = %files.key.display(),
+                    "The private key can be read by other users; its mode should be 0600."
+                );
+            }
+        }
+        let now = SystemTime::now();
+        let status = self.status();
+        for certificate in &status.certificates {
+            if certificate.not_after < now || certificate.not_before > now {
+                tracing::warn!(
+                    listener = self.listener,
+                    subject = certificate.subject,
+                    "The certificate has expired or is not yet valid; clients will refuse it."
+                );
+            }
+        }
+        if status
+            .crl_next_update
+            .is_some_and(|next_update| next_update < now)
+        {
+            tracing::warn!(
+                listener = self.listener,
+                "A revocation list has expired; its authority's clients are refused."
+            );
+        }
+    }
+}
+
+impl std::fmt::Debug for Identity {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("Identity")
+            .field("listener", &self.listener)
+            .finish_non_exhaustive()
+    }
+}
+
+impl State {
+    /// Keeps what is for operators and for the next reload; returns what is for handshakes.
+    fn adopt(&mut self, built: Built) -> Current {
+        self.tickets = built.tickets;
+        self.status.certificates = built.certificates;
+        self.status.client_ca_subjects = built.client_ca_subjects;
+        self.status.crl_next_update = built.crl_next_update;
+        Current {
+            config: built.config,
+            verifier: built.verifier,
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! Which certificate a client is shown: by the server name it asks for (RFC 6066, section 3) and the
+//! names in the certificates (RFC 6125, 6.4: exact, or one wildcard in place of the leftmost label).
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+
+use crate::x509::Name;
+
+/// All certificates of a listener. Two for one name (say, ECDSA and RSA) may stand side by side: the
+/// client is shown the first whose key it can check.
+#[derive(Debug)]
+pub(crate) struct Resolver {
+    default: Arc<CertifiedKey>,
+    /// Lower-case name → certificates.
+    exact: HashMap<String, Vec<Arc<CertifiedKey>>>,
+    /// What follows `*.` → certificates.
+    wildcard: HashMap<String, Vec<Arc<CertifiedKey>>>,
+}
+
+impl Resolver {
+    pub(crate) fn new(default: Arc<CertifiedKey>) -> Self {
+        Self {
+            default,
+            exact: HashMap::new(),
+            wildcard: HashMap::new(),
+        }
+    }
+
+    /// Offers `key` for these names, after those that were added before.
+    pub(crate) fn add(&mut self, names: &[Name], key: &Arc<CertifiedKey>) {
+        for name in names {
+            let Name::Dns(name) = name else { continue };
+            let name = name.to_ascii_lowercase();
+            let keys = match name.strip_prefix("*.") {
+                Some(parent) => self.wildcard.entry(parent.to_owned()),
+                None => self.exact.entry(name),
+            };
+            keys.or_default().push(key.clone());
+        }
+    }
+
+    fn candidates(&self, server_name: &str) -> &[Arc<CertifiedKey>] {
+        let name = server_name.to_ascii_lowercase();
+        let parent = || name.split_once('.').map(|(_, parent)| parent);
+        self.exact
+            .get(&name)
+            .or_else(|| self.wildcard.get(parent()?))
+            .map(Vec::as_slice)
+            .unwrap_or_default()
+    }
+}
+
+impl ResolvesServerCert for Resolver {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let candidates = hello
+            .server_name()
+            .map_or(&[][..], |name| self.candidates(name));
+        let fitting = candidates
+            .iter()
+            .find(|key| key.key.choose_scheme(hello.signature_schemes()).is_some())
+            .or(candidates.first())
+            .unwrap_or(&self.default);
+        Some(fitting.clone())
+    }
+}

@@ -1,0 +1,261 @@
+//! From the contents of certificate files to a server configuration.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use rustls::crypto::aws_lc_rs::Ticketer;
+use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{NoServerSessionStorage, ProducesTickets, WebPkiClientVerifier};
+use rustls::sign::CertifiedKey;
+use rustls::{RootCertStore, ServerConfig, version};
+
+use crate::provider::digest;
+use crate::resolver::Resolver;
+use crate::x509::{self, Facts};
+use crate::{CertificateStatus, ClientAuth, LoadError, MinVersion, Settings, files, provider};
+
+/// Everything the settings name, as read at one time.
+pub(crate) struct Contents {
+    /// Chain and key of each certificate.
+    certificates: Vec<(Vec<u8>, Vec<u8>)>,
+    ca: Option<Vec<u8>>,
+    crl: Option<Vec<u8>>,
+}
+
+impl Contents {
+    pub(crate) fn read(settings: &Settings) -> Result<Self, LoadError> {
+        let mut certificates = Vec::with_capacity(settings.certificates.len());
+        for certificate in &settings.certificates {
+            certificates.push((
+                files::read(&certificate.chain)?,
+                files::read(&certificate.key)?,
+            ));
+        }
+        let ca = settings.client.ca();
+        let crl = ca.and_then(|ca| ca.crl.as_deref());
+        Ok(Self {
+            certificates,
+            ca: ca.map(|ca| files::read(&ca.ca)).transpose()?,
+            crl: crl.map(files::read).transpose()?,
+        })
+    }
+
+    /// Differs when anything in any file does.
+    pub(crate) fn digest(&self) -> Vec<u8> {
+        let pairs = self
+            .certificates
+            .iter()
+            .flat_map(|(chain, key)| [chain, key]);
+        digest(
+            pairs
+                .map(|bytes| Some(bytes.as_slice()))
+                .chain([self.ca.as_deref(), self.crl.as_deref()]),
+        )
+    }
+
+    /// Differs when what is believed of clients does.
+    pub(crate) fn trust_digest(&self) -> Vec<u8> {
+        digest([self.ca.as_deref(), self.crl.as_deref()])
+    }
+}
+
+/// Keys for session tickets. A ticket vouches for the client's certificate, so these live only as long
+/// as the authorities and revocation lists that it was checked against.
+#[derive(Clone)]
+pub(crate) struct Tickets {
+    trust: Vec<u8>,
+    keys: Arc<dyn ProducesTickets>,
+}
+
+impl Tickets {
+    /// The same keys if the trust is the same, otherwise new ones.
+    fn keep_or_renew(previous: Option<&Self>, trust: Vec<u8>) -> Result<Self, LoadError> {
+        match previous {
+            Some(previous) if previous.trust == trust => Ok(previous.clone()),
+            _ => Ok(Self {
+                trust,
+                keys: Ticketer::new()?,
+            }),
+        }
+    }
+}
+
+/// What is swapped as one.
+pub(crate) struct Built {
+    pub(crate) config: Arc<ServerConfig>,
+    pub(crate) verifier: Option<Arc<dyn ClientCertVerifier>>,
+    pub(crate) tickets: Option<Tickets>,
+    pub(crate) certificates: Vec<CertificateStatus>,
+    pub(crate) client_ca_subjects: Vec<String>,
+    pub(crate) crl_next_update: Option<SystemTime>,
+}
+
+/// Builds a configuration. All or nothing.
+pub(crate) fn build(
+    settings: &Settings,
+    contents: &Contents,
+    previous: Option<&Tickets>,
+) -> Result<Built, LoadError> {
+    let (resolver, certificates) = resolver(settings, contents)?;
+    let trust = trust(&settings.client, contents)?;
+
+    let versions: &[&rustls::SupportedProtocolVersion] = match settings.min_version {
+        MinVersion::Tls12 => &[&version::TLS13, &version::TLS12],
+        MinVersion::Tls13 => &[&version::TLS13],
+    };
+    let verifier = match &trust.verifier {
+        Some(verifier) => verifier.clone(),
+        None => WebPkiClientVerifier::no_client_auth(),
+    };
+    let mut config = ServerConfig::builder_with_provider(provider())
+        .with_protocol_versions(versions)?
+        .with_client_cert_verifier(verifier)
+        .with_cert_resolver(Arc::new(resolver));
+    config.alpn_protocols.clone_from(&settings.alpn);
+    // Tickets only: sessions that the gateway had to remember would be memory per client.
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    let tickets = if settings.resumption {
+        let tickets = Tickets::keep_or_renew(previous, contents.trust_digest())?;
+        config.ticketer = tickets.keys.clone();
+        Some(tickets)
+    } else {
+        config.send_tls13_tickets = 0;
+        None
+    };
+
+    Ok(Built {
+        config: Arc::new(config),
+        verifier: trust.verifier,
+        tickets,
+        certificates,
+        client_ca_subjects: trust.subjects,
+        crl_next_update: trust.crl_next_update,
+    })
+}
+
+fn resolver(
+    settings: &Settings,
+    contents: &Contents,
+) -> Result<(Resolver, Vec<CertificateStatus>), LoadError> {
+    let mut resolver: Option<Resolver> = None;
+    let mut statuses = Vec::with_capacity(settings.certificates.len());
+    for (paths, (chain, key)) in settings.certificates.iter().zip(&contents.certificates) {
+        let certified = Arc::new(certified_key(&paths.chain, chain, &paths.key, key)?);
+        let facts = facts(&paths.chain, certified.end_entity_cert()?)?;
+        resolver
+            .get_or_insert_with(|| Resolver::new(certified.clone()))
+            .add(&facts.names, &certified);
+        statuses.push(facts.into());
+    }
+    Ok((resolver.ok_or(LoadError::NothingConfigured)?, statuses))
+}
+
+/// The chain and the key of its first certificate, if they are a pair.
+pub(crate) fn certified_key(
+    chain_path: &Path,
+    chain: &[u8],
+    key_path: &Path,
+    key: &[u8],
+) -> Result<CertifiedKey, LoadError> {
+    let chain = files::certificates(chain_path, chain)?;
+    let key = files::key(key_path, key)?;
+    let unusable = |error: rustls::Error| LoadError::Key {
+        path: key_path.to_owned(),
+        reason: error.to_string(),
+    };
+    let key = provider()
+        .key_provider
+        .load_private_key(key)
+        .map_err(unusable)?;
+    let certified = CertifiedKey::new(chain, key);
+    match certified.keys_match() {
+        // `Unknown` would be a key that cannot tell its public half; all of aws-lc-rs can.
+        Ok(()) => Ok(certified),
+        Err(rustls::Error::InconsistentKeys(_)) => Err(LoadError::Mismatch {
+            chain: chain_path.to_owned(),
+            key: key_path.to_owned(),
+        }),
+        Err(error) => Err(LoadError::Certificate {
+            path: chain_path.to_owned(),
+            reason: error.to_string(),
+        }),
+    }
+}
+
+fn facts(path: &Path, der: &[u8]) -> Result<Facts, LoadError> {
+    Facts::read(der).map_err(|reason| LoadError::Certificate {
+        path: path.to_owned(),
+        reason,
+    })
+}
+
+#[derive(Default)]
+struct Trust {
+    verifier: Option<Arc<dyn ClientCertVerifier>>,
+    subjects: Vec<String>,
+    crl_next_update: Option<SystemTime>,
+}
+
+fn trust(client: &ClientAuth, contents: &Contents) -> Result<Trust, LoadError> {
+    let (Some(paths), Some(pem)) = (client.ca(), &contents.ca) else {
+        return Ok(Trust::default());
+    };
+    let mut trust = Trust::default();
+    let mut roots = RootCertStore::empty();
+    let mut raw_subjects = Vec::new();
+    for certificate in files::certificates(&paths.ca, pem)? {
+        let facts = facts(&paths.ca, &certificate)?;
+        roots
+            .add(certificate)
+            .map_err(|error| LoadError::Certificate {
+                path: paths.ca.clone(),
+                reason: error.to_string(),
+            })?;
+        raw_subjects.push((facts.raw_subject, facts.subject.clone()));
+        trust.subjects.push(facts.subject);
+    }
+    let mut builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider());
+    if matches!(client, ClientAuth::Optional(_)) {
+        builder = builder.allow_unauthenticated();
+    }
+    if let (Some(path), Some(pem)) = (&paths.crl, &contents.crl) {
+        let unusable = |reason: String| LoadError::Crl {
+            path: path.clone(),
+            reason,
+        };
+        let lists = files::crls(path, pem)?;
+        let mut issuers = Vec::with_capacity(lists.len());
+        for list in &lists {
+            let (issuer, next_update) = x509::crl(list).map_err(unusable)?;
+            issuers.push(issuer);
+            trust.crl_next_update = match (trust.crl_next_update, next_update) {
+                (Some(first), Some(next)) => Some(first.min(next)),
+                (first, next) => first.or(next),
+            };
+        }
+        for (raw, subject) in &raw_subjects {
+            if !issuers.contains(raw) {
+                tracing::warn!(
+                    file = %path.display(),
+                    authority = subject,
+                    "There is no revocation list of this authority: its clients will be refused."
+                );
+            }
+        }
+        // The whole chain is checked and a status that is not known is refused: both are the
+        // verifier's defaults. That an expired list is refused is not.
+        builder = builder.with_crls(lists).enforce_revocation_expiration();
+        trust.verifier = Some(
+            builder
+                .build()
+                .map_err(|error| unusable(error.to_string()))?,
+        );
+    } else {
+        trust.verifier = Some(builder.build().map_err(|error| LoadError::Certificate {
+            path: paths.ca.clone(),
+            reason: error.to_string(),
+        })?);
+    }
+    Ok(trust)
+}

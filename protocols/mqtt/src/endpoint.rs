@@ -1,0 +1,187 @@
+//! What serves the connections of one listener, whatever carries their bytes.
+//!
+//! A connection is counted in as soon as it is accepted ([`Endpoint::admit`]), and for its address as
+//! soon as that is known ([`Place::count_for`]); what lies between, such as a TLS handshake, is the
+//! caller's. Then it is served, or told why not.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+use tidegate_bus::Bus;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use crate::adapter::Adapter;
+use crate::admission::{Admission, Admitted, Refusal, Told};
+use crate::connection;
+use crate::counters::MqttCounters;
+use crate::foreign::Foreign;
+use crate::settings::Settings;
+
+/// One listener's side of the adapter.
+pub struct Endpoint {
+    pub(crate) bus: Arc<Bus>,
+    pub(crate) settings: Arc<Settings>,
+    adapter: Arc<Adapter>,
+    admission: Arc<Admission>,
+}
+
+/// Who is at the other end of a connection, as far as is known before CONNECT.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Peer {
+    /// Where it connects from.
+    pub address: Option<SocketAddr>,
+    /// The common name of the certificate it has shown, verified.
+    pub certificate_name: Option<String>,
+}
+
+/// A connection that was counted in; it counts until this is dropped.
+#[derive(Debug)]
+pub struct Place {
+    endpoint: Arc<Endpoint>,
+    of_all: Admitted,
+    of_listener: Admitted,
+}
+
+/// A connection that is not served.
+#[derive(Debug)]
+pub struct Refused {
+    endpoint: Arc<Endpoint>,
+    refusal: Refusal,
+    told: Option<Told>,
+}
+
+impl std::fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Endpoint")
+            .field("open", &self.open_connections())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Endpoint {
+    pub(crate) fn new(adapter: &Arc<Adapter>, settings: Settings) -> Arc<Self> {
+        Arc::new(Self {
+            bus: Arc::clone(&adapter.bus),
+            admission: Arc::new(Admission::new(&settings)),
+            settings: Arc::new(settings),
+            adapter: Arc::clone(adapter),
+        })
+    }
+
+    pub(crate) fn counters(&self) -> &MqttCounters {
+        &self.adapter.counters
+    }
+
+    /// Connections of this listener open now, those that have not sent CONNECT yet included.
+    pub fn open_connections(&self) -> usize {
+        self.admission.open()
+    }
+
+    /// Counts in a connection that was just accepted, or not.
+    pub fn admit(self: &Arc<Self>) -> Result<Place, Refused> {
+        self.counters().accepted.add(1);
+        let admitted = self.admission.admit().and_then(|of_listener| {
+            let of_all = self.adapter.admission.admit()?;
+            Ok((of_listener, of_all))
+        });
+        match admitted {
+            Ok((of_listener, of_all)) => Ok(Place {
+                endpoint: Arc::clone(self),
+                of_all,
+                of_listener,
+            }),
+            Err(refusal) => Err(self.refuse(refusal)),
+        }
+    }
+
+    fn refuse(self: &Arc<Self>, refusal: Refusal) -> Refused {
+        let counters = self.counters();
+        match refusal {
+            Refusal::Rate => counters.refused_rate.add(1),
+            Refusal::Connections | Refusal::ConnectionsPerIp => counters.refused_limit.add(1),
+        }
+        Refused {
+            endpoint: Arc::clone(self),
+            refusal,
+            told: Told::new(&self.adapter.admission),
+        }
+    }
+
+    /// Serves a connection of which everything is known, or tells it why not, on a task of its own.
+    pub fn accept<S>(self: &Arc<Self>, stream: S, address: Option<SocketAddr>)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let ip = address.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |address| address.ip());
+        match self.admit().and_then(|place| place.count_for(ip)) {
+            Ok(place) => {
+                let peer = Peer {
+                    address,
+                    certificate_name: None,
+                };
+                tokio::spawn(async move {
+                    place.serve(stream, peer).await;
+                });
+            }
+            Err(refused) if refused.may_be_told() => {
+                tokio::spawn(refused.tell(stream));
+            }
+            Err(_) => {}
+        }
+    }
+}
+
+impl Place {
+    /// Counts the connection among those from `ip`.
+    pub fn count_for(mut self, ip: IpAddr) -> Result<Self, Refused> {
+        let counted = self
+            .of_listener
+            .count_for(ip)
+            .and_then(|()| self.of_all.count_for(ip));
+        match counted {
+            Ok(()) => Ok(self),
+            Err(refusal) => Err(self.endpoint.refuse(refusal)),
+        }
+    }
+
+    /// Serves the connection until it ends. When its first bytes were those of another protocol, it
+    /// was closed, and that protocol is returned for the log.
+    pub async fn serve<S>(self, stream: S, peer: Peer) -> Option<Foreign>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        connection::serve(&self.endpoint, stream, peer).await
+    }
+}
+
+impl Refused {
+    /// A word for metrics: `limit` or `rate`.
+    #[must_use]
+    pub const fn as_str(&self) -> &'static str {
+        match self.refusal {
+            Refusal::Rate => "rate",
+            Refusal::Connections | Refusal::ConnectionsPerIp => "limit",
+        }
+    }
+
+    /// Whether there is room to tell it why. Otherwise it is to be closed without a word, so that
+    /// refusing costs no more than serving.
+    #[must_use]
+    pub const fn may_be_told(&self) -> bool {
+        self.told.is_some()
+    }
+
+    /// Whether it came too fast. Then nothing that costs more than closing is worth while.
+    #[must_use]
+    pub fn is_of_rate(&self) -> bool {
+        self.refusal == Refusal::Rate
+    }
+
+    /// Reads CONNECT, answers why it is refused, and closes.
+    pub async fn tell<S>(self, stream: S)
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        connection::refuse(&self.endpoint, stream, self.refusal.reason()).await;
+    }
+}
