@@ -23,8 +23,23 @@ pub struct Outcome {
 #[must_use]
 #[track_caller]
 pub fn run(command: &mut Command, limit: Duration) -> Outcome {
+    finish(command.stdin(Stdio::piped()), limit)
+}
+
+/// Runs a program to its end; its standard input is at its end from the beginning.
+///
+/// # Panics
+///
+/// If it cannot be started, or does not end within `limit`.
+#[must_use]
+#[track_caller]
+pub fn run_without_input(command: &mut Command, limit: Duration) -> Outcome {
+    finish(command.stdin(Stdio::null()), limit)
+}
+
+#[track_caller]
+fn finish(command: &mut Command, limit: Duration) -> Outcome {
     let mut child = command
-        .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()

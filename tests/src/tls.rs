@@ -9,9 +9,13 @@ use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::version::{TLS12, TLS13};
-use rustls::{ALL_VERSIONS, ClientConfig, RootCertStore, SupportedProtocolVersion};
+use rustls::{
+    ALL_VERSIONS, AlertDescription, ClientConfig, RootCertStore, SupportedProtocolVersion,
+};
 
 use crate::certificates::Identity;
+use crate::server::Server;
+use crate::wire::{PATIENCE, Stream};
 
 /// A TLS client in the making.
 #[derive(Clone)]
@@ -23,6 +27,9 @@ pub struct TlsClient {
 }
 
 impl TlsClient {
+    /// Restricts a client to one version of TLS, each in turn.
+    pub const ONLY: [fn(Self) -> Self; 2] = [Self::only_1_2, Self::only_1_3];
+
     /// Trusts the authorities of this PEM and speaks every version; resumes nothing.
     #[must_use]
     pub fn trusting(roots: &str) -> Self {
@@ -119,4 +126,23 @@ fn certificates(pem: &str) -> Vec<CertificateDer<'static>> {
     let found = found.unwrap_or_else(|error| panic!("certificates: {error}"));
     assert!(!found.is_empty(), "no certificate in {pem:?}");
     found
+}
+
+/// The alert with which the server ends a handshake, which in TLS 1.3 may come after the client is done.
+///
+/// # Panics
+///
+/// If there is none.
+#[must_use]
+#[track_caller]
+pub fn alert(server: &Server) -> AlertDescription {
+    let read = |mut stream: Stream| stream.read(&mut [0; 64], PATIENCE);
+    let error = match server.connect().and_then(read) {
+        Ok(length) => panic!("an alert expected, {length} bytes came"),
+        Err(error) => error,
+    };
+    match error.get_ref().and_then(|inner| inner.downcast_ref()) {
+        Some(rustls::Error::AlertReceived(alert)) => *alert,
+        _ => panic!("an alert expected: {error}"),
+    }
 }

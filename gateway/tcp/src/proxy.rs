@@ -19,6 +19,9 @@ use tokio::net::TcpStream;
 /// Begins a header of version 2 (section 2.2).
 const SIGNATURE: [u8; 12] = *b"\r\n\r\n\0\r\nQUIT\n";
 
+/// Begins a line of version 1 (section 2.1).
+const V1_BEGINNING: [u8; 6] = *b"PROXY ";
+
 /// Signature, version and command, family, length (section 2.2).
 const V2_FIXED: usize = 16;
 
@@ -106,7 +109,18 @@ impl ProxyProtocol {
 async fn read(stream: &mut TcpStream) -> Result<Vec<u8>, ProxyError> {
     // As long as the signature, and shorter than any line of version 1.
     let mut header = vec![0; SIGNATURE.len()];
-    stream.read_exact(&mut header).await?;
+    let mut read = 0;
+    while read < header.len() {
+        match stream.read(&mut header[read..]).await? {
+            0 => return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
+            more => read += more,
+        }
+        // Told from the first byte that is wrong: the rest may never come.
+        let v1 = read.min(V1_BEGINNING.len());
+        if header[..read] != SIGNATURE[..read] && header[..v1] != V1_BEGINNING[..v1] {
+            return Err(ProxyError::NoHeader);
+        }
+    }
     if header == SIGNATURE {
         header.resize(V2_FIXED, 0);
         stream.read_exact(&mut header[SIGNATURE.len()..]).await?;
@@ -117,9 +131,6 @@ async fn read(stream: &mut TcpStream) -> Result<Vec<u8>, ProxyError> {
         header.resize(V2_FIXED + rest, 0);
         stream.read_exact(&mut header[V2_FIXED..]).await?;
         return Ok(header);
-    }
-    if !header.starts_with(b"PROXY ") {
-        return Err(ProxyError::NoHeader);
     }
     // The line's end is looked for without taking what comes after it.
     let mut ahead = [0; MAX_V1];

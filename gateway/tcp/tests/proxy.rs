@@ -235,6 +235,10 @@ async fn section_5_a_connection_without_a_header_is_refused_at_its_first_bytes()
         b"GET /mqtt HTTP/1.1\r\n",
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\x00",
         b"PROXYTCP4 192.0.2.7",
+        // Shorter than any header: the rest of one is not waited for.
+        b"\x10",
+        b"PROXX",
+        b"\r\n\r\n\0\r\nQUAT",
     ] {
         let error = read(&[bytes]).await.unwrap_err();
         assert!(matches!(error, ProxyError::NoHeader), "{error}");

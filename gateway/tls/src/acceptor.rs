@@ -8,7 +8,7 @@ use rustls::pki_types::UnixTime;
 use rustls::{HandshakeKind, ServerConnection};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
@@ -78,51 +78,54 @@ impl Acceptor {
     /// Why there is no connection. The client has then been told by an alert, where there was anything
     /// to tell and a way to do it, and the socket is closed.
     pub async fn accept(&self, stream: TcpStream) -> Result<(Stream, Peer), HandshakeError> {
-        // Boxed: a handshake's state is some kilobytes and would otherwise be part of the caller's
-        // task for as long as the connection lives.
-        let result = Box::pin(self.attempt(stream)).await;
+        let result = match self.turn(&stream).await {
+            // Boxed: a handshake's state is some kilobytes and would otherwise be part of the
+            // caller's task for as long as the connection lives.
+            Ok(turn) => Box::pin(self.shake_hands(stream, turn)).await,
+            Err(error) => {
+                if matches!(error, HandshakeError::NotTls(_)) {
+                    linger(stream, &UNEXPECTED_MESSAGE).await;
+                }
+                Err(error)
+            }
+        };
         match &result {
             Ok((_, peer)) => self.counters.completed(peer.resumed),
             Err(error) => {
-                self.counters
-                    .failure(matches!(error, HandshakeError::Timeout { .. }));
+                let timeout = matches!(error, HandshakeError::Timeout { .. });
+                self.counters.failure(timeout);
             }
         }
         result
     }
 
-    async fn attempt(&self, stream: TcpStream) -> Result<(Stream, Peer), HandshakeError> {
+    /// Waits for the first bytes, which must be TLS and stay where they are, and then for a turn.
+    async fn turn(&self, stream: &TcpStream) -> Result<SemaphorePermit<'_>, HandshakeError> {
         let limit = self.handshake_timeout;
         let mut stage = Stage::FirstBytes;
         let waiting = async {
             let mut first = [0; 16];
-            let length = stream
-                .peek(&mut first)
-                .await
-                .map_err(HandshakeError::from_io)?;
-            if length == 0 {
-                return Err(HandshakeError::Lost);
+            let peeked = stream.peek(&mut first).await;
+            match peeked.map_err(HandshakeError::from_io)? {
+                0 => return Err(HandshakeError::Lost),
+                length => match Foreign::recognize(&first[..length]) {
+                    Some(foreign) => return Err(HandshakeError::NotTls(foreign)),
+                    None => stage = Stage::Turn,
+                },
             }
-            if let Some(foreign) = Foreign::recognize(&first[..length]) {
-                return Err(HandshakeError::NotTls(foreign));
-            }
-            stage = Stage::Turn;
             // The semaphore is never closed.
             self.turns.acquire().await.map_err(|_| HandshakeError::Lost)
         };
-        let turn = match timeout(limit, waiting).await {
-            Ok(Ok(turn)) => turn,
-            Ok(Err(error)) => {
-                if matches!(error, HandshakeError::NotTls(_)) {
-                    // A socket that was just accepted takes seven bytes at once or not at all.
-                    let _ = stream.try_write(&UNEXPECTED_MESSAGE);
-                    linger(stream).await;
-                }
-                return Err(error);
-            }
-            Err(_) => return Err(HandshakeError::Timeout { stage, limit }),
-        };
+        let turn = timeout(limit, waiting).await;
+        turn.unwrap_or_else(|_| Err(HandshakeError::Timeout { stage, limit }))
+    }
 
+    async fn shake_hands(
+        &self,
+        stream: TcpStream,
+        turn: SemaphorePermit<'_>,
+    ) -> Result<(Stream, Peer), HandshakeError> {
+        let limit = self.handshake_timeout;
         let in_progress = self.counters.begin();
         let current = self.identity.current();
         let handshake = TlsAcceptor::from(current.config.clone())
@@ -135,7 +138,7 @@ impl Acceptor {
             Ok(Ok(stream)) => stream,
             Ok(Err((error, stream))) => {
                 // The alert is already written.
-                linger(stream).await;
+                linger(stream, &[]).await;
                 return Err(HandshakeError::from_io(error));
             }
             Err(_) => {
@@ -184,14 +187,15 @@ fn still_holds(current: &Current, connection: &ServerConnection) -> Result<(), r
 /// Says `close_notify` and closes.
 async fn close(mut stream: Stream) {
     if timeout(LINGER_TIME, stream.shutdown()).await.is_ok() {
-        linger(stream.into_inner().0).await;
+        linger(stream.into_inner().0, &[]).await;
     }
 }
 
-/// Closes such that what was written arrives: says that nothing more will come, then reads until the
-/// client has closed too, within limits.
-async fn linger(mut stream: TcpStream) {
+/// Closes such that what was written, and these last words, arrive: says that nothing more will come,
+/// then reads until the client has closed too, within limits.
+async fn linger(mut stream: TcpStream, last_words: &[u8]) {
     let reading = async {
+        stream.write_all(last_words).await?;
         stream.shutdown().await?;
         let mut left = LINGER_BYTES;
         while left > 0 {

@@ -227,3 +227,45 @@ fn is_relevant(event: &notify::Event, places: &Places) -> bool {
     };
     event.need_rescan() || event.paths.iter().any(|path| of_interest(path))
 }
+
+#[cfg(test)]
+mod tests {
+    use notify::event::{
+        AccessKind, AccessMode, CreateKind, EventKind, MetadataKind, ModifyKind, RemoveKind,
+    };
+
+    use super::{Places, is_relevant};
+
+    #[test]
+    fn only_changes_of_names_of_interest_and_of_their_directories_are_relevant() {
+        let mut places = Places::new();
+        places
+            .entry("/tls".into())
+            .or_default()
+            .insert("a.key".into());
+        let written = EventKind::Access(AccessKind::Close(AccessMode::Write));
+        let mode = EventKind::Modify(ModifyKind::Metadata(MetadataKind::Any));
+        for (kind, path, expected) in [
+            (written, "/tls/a.key", true),
+            (mode, "/tls/a.key", true),
+            (EventKind::Create(CreateKind::File), "/tls/a.key", true),
+            (EventKind::Remove(RemoveKind::Folder), "/tls", true),
+            (written, "/tls/b.key", false),
+            (written, "/a.key", false),
+            // The watcher reads the files itself and must not be woken by that.
+            (
+                EventKind::Access(AccessKind::Open(AccessMode::Any)),
+                "/tls/a.key",
+                false,
+            ),
+            (
+                EventKind::Access(AccessKind::Close(AccessMode::Read)),
+                "/tls/a.key",
+                false,
+            ),
+        ] {
+            let event = notify::Event::new(kind).add_path(path.into());
+            assert_eq!(is_relevant(&event, &places), expected, "{event:?}");
+        }
+    }
+}

@@ -76,8 +76,8 @@ impl Admission {
         }
     }
 
-    /// Counts a connection in, whoever it is from.
-    pub(crate) fn admit(self: &Arc<Self>) -> Result<Admitted, Refusal> {
+    /// Counts a connection in, whoever it is from. It counts until [`leave`](Self::leave).
+    pub(crate) fn enter(&self) -> Result<(), Refusal> {
         if !self.rate.lock().take(Instant::now()) {
             return Err(Refusal::Rate);
         }
@@ -85,13 +85,31 @@ impl Admission {
             self.leave();
             return Err(Refusal::Connections);
         }
-        Ok(Admitted {
-            admission: Arc::clone(self),
-            ip: None,
-        })
+        Ok(())
     }
 
-    fn leave(&self) {
+    /// Counts a connection among those from `ip`. It counts until [`leave_for`](Self::leave_for).
+    pub(crate) fn enter_for(&self, ip: IpAddr) -> Result<(), Refusal> {
+        let mut by_ip = self.by_ip.lock();
+        let count = by_ip.entry(ip).or_default();
+        if *count >= self.max_per_ip {
+            return Err(Refusal::ConnectionsPerIp);
+        }
+        *count += 1;
+        Ok(())
+    }
+
+    pub(crate) fn leave_for(&self, ip: IpAddr) {
+        let mut by_ip = self.by_ip.lock();
+        if let Some(count) = by_ip.get_mut(&ip) {
+            *count -= 1;
+            if *count == 0 {
+                by_ip.remove(&ip);
+            }
+        }
+    }
+
+    pub(crate) fn leave(&self) {
         if self.open.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.all_closed.notify_waiters();
         }
@@ -130,43 +148,6 @@ impl Rate {
     }
 }
 
-/// A place among the connections; given back on drop.
-#[derive(Debug)]
-pub(crate) struct Admitted {
-    admission: Arc<Admission>,
-    /// The address that it counts for, once that is known.
-    ip: Option<IpAddr>,
-}
-
-impl Admitted {
-    /// Counts the connection among those from `ip`. Done once.
-    pub(crate) fn count_for(&mut self, ip: IpAddr) -> Result<(), Refusal> {
-        let mut by_ip = self.admission.by_ip.lock();
-        let count = by_ip.entry(ip).or_default();
-        if *count >= self.admission.max_per_ip {
-            return Err(Refusal::ConnectionsPerIp);
-        }
-        *count += 1;
-        self.ip = Some(ip);
-        Ok(())
-    }
-}
-
-impl Drop for Admitted {
-    fn drop(&mut self) {
-        if let Some(ip) = self.ip {
-            let mut by_ip = self.admission.by_ip.lock();
-            if let Some(count) = by_ip.get_mut(&ip) {
-                *count -= 1;
-                if *count == 0 {
-                    by_ip.remove(&ip);
-                }
-            }
-        }
-        self.admission.leave();
-    }
-}
-
 /// A place among those who are told why they are refused.
 #[derive(Debug)]
 pub(crate) struct Told(Arc<Admission>);
@@ -199,10 +180,10 @@ mod tests {
         Arc::new(Admission::new(&settings))
     }
 
-    fn from(admission: &Arc<Admission>, last: u8) -> Result<Admitted, Refusal> {
-        let mut admitted = admission.admit()?;
-        admitted.count_for([127, 0, 0, last].into())?;
-        Ok(admitted)
+    fn from(admission: &Admission, last: u8) -> Result<(), Refusal> {
+        admission.enter()?;
+        let counted = admission.enter_for([127, 0, 0, last].into());
+        counted.inspect_err(|_| admission.leave())
     }
 
     #[test]
@@ -211,14 +192,15 @@ mod tests {
             s.max_connections = 3;
             s.max_connections_per_ip = 2;
         });
-        let first = from(&admission, 1).unwrap();
-        let _second = from(&admission, 1).unwrap();
+        from(&admission, 1).unwrap();
+        from(&admission, 1).unwrap();
         assert_eq!(from(&admission, 1).unwrap_err(), Refusal::ConnectionsPerIp);
-        let _third = from(&admission, 2).unwrap();
+        from(&admission, 2).unwrap();
         assert_eq!(from(&admission, 3).unwrap_err(), Refusal::Connections);
-        drop(first);
+        admission.leave_for([127, 0, 0, 1].into());
+        admission.leave();
         assert!(from(&admission, 1).is_ok());
-        assert_eq!(admission.open(), 2);
+        assert_eq!(admission.open(), 3);
     }
 
     #[test]

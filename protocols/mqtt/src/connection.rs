@@ -12,6 +12,7 @@
 
 use std::cell::Cell;
 use std::future::Future;
+use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -23,7 +24,7 @@ use tracing::debug;
 
 use crate::codec::{Frame, PacketType, ReasonCode, Split, split};
 use crate::encoder::count_qos0;
-use crate::endpoint::{Endpoint, Peer};
+use crate::endpoint::{Endpoint, Peer, Served};
 use crate::foreign::Foreign;
 use crate::handshake::{self, Accepted, Rejected};
 use crate::protocol::{Ending, Flow, Protocol};
@@ -65,21 +66,50 @@ fn with_scratch<R>(work: impl FnOnce(&mut Scratch) -> R) -> R {
 }
 
 /// Serves a connection until it ends.
-pub(crate) async fn serve<S>(endpoint: &Arc<Endpoint>, mut stream: S, peer: Peer) -> Option<Foreign>
+///
+/// What waits while the connection is idle is a small task and, in a box, the [`Pump`]; everything
+/// else is boxed while it runs. That is why this is no `async fn`, which would keep room for its
+/// arguments.
+pub(crate) fn serve<S>(
+    endpoint: Arc<Endpoint>,
+    stream: S,
+    peer: Peer,
+) -> impl Future<Output = Served> + Send
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send,
+{
+    let establishing = Box::pin(establish(endpoint, stream, peer));
+    async move {
+        let mut pump = match establishing.await {
+            Ok(pump) => pump,
+            Err(served) => return served,
+        };
+        let ending = (&mut *pump).await;
+        Box::pin(pump.close(ending)).await;
+        Served::Ended
+    }
+}
+
+/// Waits for CONNECT and lets the client in. `Err`: the connection is over.
+async fn establish<S>(
+    endpoint: Arc<Endpoint>,
+    mut stream: S,
+    peer: Peer,
+) -> Result<Box<Pump<S>>, Served>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let limit = endpoint.settings.connect_timeout;
-    // Boxed, as is the end below: what a connection needs only then takes no room in its task while
-    // it is idle.
-    let connecting = Box::pin(connect(endpoint, &mut stream, &peer));
-    let connected = Box::pin(tokio::time::timeout(limit, connecting)).await;
+    let connecting = connect(&endpoint, &mut stream, &peer);
+    let connected = tokio::time::timeout(endpoint.settings.connect_timeout, connecting).await;
     let (accepted, rest) = match connected {
         Ok(Ok(connected)) => connected,
         Ok(Err(rejected)) => {
             debug!(peer = peer.address.map(tracing::field::display), reason = ?rejected.reason, text = rejected.text, "A connection was refused.");
-            Box::pin(finish(&mut stream, &rejected.reply)).await;
-            return rejected.foreign;
+            finish(&mut stream, &rejected.reply).await;
+            return Err(match rejected.foreign {
+                Some(foreign) => Served::Foreign(foreign, peer.address),
+                None => Served::Ended,
+            });
         }
         Err(_elapsed) => {
             endpoint.counters().connect_timeouts.add(1);
@@ -87,7 +117,7 @@ where
                 peer = peer.address.map(tracing::field::display),
                 "No CONNECT came in time."
             );
-            return None;
+            return Err(Served::Ended);
         }
     };
     let Accepted {
@@ -95,9 +125,8 @@ where
         terms,
         reply,
     } = accepted;
-    let session = Arc::clone(attachment.session());
     let protocol = Protocol::new(attachment, Arc::clone(&endpoint.settings), terms);
-    let mut pump = Pump {
+    Ok(Box::new(Pump {
         endpoint,
         stream,
         protocol,
@@ -112,10 +141,7 @@ where
             ..Output::default()
         },
         held: Held::default(),
-    };
-    let ending = (&mut pump).await;
-    Box::pin(pump.close(&session, ending)).await;
-    None
+    }))
 }
 
 /// Reads CONNECT only to answer why the connection is not served.
@@ -175,7 +201,6 @@ async fn read_connect<S>(
 where
     S: AsyncRead + Unpin,
 {
-    let lost = || Rejected::silent(ReasonCode::UnspecifiedError, "the connection was lost");
     let mut held = Held::default();
     loop {
         let found = split(buffer, endpoint.settings.max_packet_bytes).map_err(|error| {
@@ -192,10 +217,20 @@ where
         if let Split::Frame(frame) = found {
             return Ok(frame.len);
         }
-        let read = stream.read_buf(buffer).await.map_err(|_| lost())?;
-        if read == 0 {
-            return Err(lost());
-        }
+        let read = match stream.read_buf(buffer).await {
+            Ok(0) => {
+                let text = "the connection was lost";
+                return Err(Rejected::silent(ReasonCode::UnspecifiedError, text));
+            }
+            Ok(read) => read,
+            Err(error) => {
+                if error.kind() == io::ErrorKind::InvalidData {
+                    endpoint.counters().protocol_errors.add(1);
+                }
+                let text = error.to_string();
+                return Err(Rejected::silent(ReasonCode::UnspecifiedError, text));
+            }
+        };
         endpoint.bus.counters().bytes_received.add(read as u64);
         if !held.resize(endpoint.bus.memory(), buffer.capacity()) {
             let text = "all that waits takes as much memory as it may";
@@ -224,7 +259,7 @@ where
             }
             left = left.saturating_sub(read);
         }
-        std::io::Result::Ok(())
+        io::Result::Ok(())
     };
     // It is over either way.
     let _ = tokio::time::timeout(LINGER, closing).await;
@@ -292,8 +327,8 @@ enum Round {
 }
 
 /// A connected client.
-struct Pump<'a, S> {
-    endpoint: &'a Arc<Endpoint>,
+struct Pump<S> {
+    endpoint: Arc<Endpoint>,
     stream: S,
     protocol: Protocol,
     has_waker: bool,
@@ -302,7 +337,7 @@ struct Pump<'a, S> {
     held: Held,
 }
 
-impl<S> Future for &mut Pump<'_, S>
+impl<S> Future for &mut Pump<S>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -331,7 +366,7 @@ where
     }
 }
 
-impl<S> Pump<'_, S>
+impl<S> Pump<S>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -386,11 +421,11 @@ where
         let mut buffer = ReadBuf::new(&mut scratch.read[room..]);
         let read = match Pin::new(&mut self.stream).poll_read(cx, &mut buffer) {
             Poll::Pending => return Ok(Round::Idle),
-            Poll::Ready(Err(_)) => return Err(Ending::Lost),
+            Poll::Ready(Err(error)) => return Err(Ending::Lost(Some(error))),
             Poll::Ready(Ok(())) => buffer.filled().len(),
         };
         if read == 0 {
-            return Err(Ending::Lost);
+            return Err(Ending::Lost(None));
         }
         self.counters().bytes_received.add(read as u64);
         if kept == room {
@@ -468,7 +503,8 @@ where
                             None => Ok(Round::Idle),
                         };
                     }
-                    Poll::Ready(Err(_) | Ok(0)) => return Err(Ending::Lost),
+                    Poll::Ready(Ok(0)) => return Err(Ending::Lost(None)),
+                    Poll::Ready(Err(error)) => return Err(Ending::Lost(Some(error))),
                     Poll::Ready(Ok(written)) => {
                         self.output.written += written;
                         self.output.needs_flush = true;
@@ -495,7 +531,7 @@ where
         if self.output.needs_flush {
             match Pin::new(&mut self.stream).poll_flush(cx) {
                 Poll::Pending => {}
-                Poll::Ready(Err(_)) => return Err(Ending::Lost),
+                Poll::Ready(Err(error)) => return Err(Ending::Lost(Some(error))),
                 Poll::Ready(Ok(())) => self.output.needs_flush = false,
             }
         }
@@ -509,23 +545,28 @@ where
     // ---- the end ----------------------------------------------------------------------------
 
     /// Gives the session back, says what there is to say, closes, and counts what was lost.
-    async fn close(self, session: &Session, ending: Ending) {
+    async fn close(self: Box<Self>, ending: Ending) {
         let Self {
             endpoint,
             mut stream,
             protocol,
             mut output,
             ..
-        } = self;
+        } = *self;
+        let session = Arc::clone(protocol.attachment.session());
         match &ending {
             Ending::Violation { reason, text } => {
                 endpoint.counters().protocol_errors.add(1);
                 debug!(client_id = %session.id(), ?reason, text, "A client broke the protocol.");
             }
+            Ending::Lost(Some(error)) if error.kind() == io::ErrorKind::InvalidData => {
+                endpoint.counters().protocol_errors.add(1);
+                debug!(client_id = %session.id(), %error, "A client broke the protocol under MQTT.");
+            }
             ending => debug!(client_id = %session.id(), ?ending, "A connection ended."),
         }
         output.current.append(&mut output.replies);
-        let lost = matches!(ending, Ending::Lost);
+        let lost = matches!(ending, Ending::Lost(_));
         endpoint
             .bus
             .batch(|worker| protocol.close(worker, &ending, &mut output.current));
@@ -540,8 +581,8 @@ where
             finish(&mut stream, &[]).await;
         }
         let unsent = count_qos0(&output.current, written);
-        endpoint.bus.count_unsent(session, unsent);
-        log_drops(endpoint, session);
+        endpoint.bus.count_unsent(&session, unsent);
+        log_drops(&endpoint, &session);
     }
 }
 
@@ -562,7 +603,7 @@ fn log_drops(endpoint: &Endpoint, session: &Session) {
     }
 }
 
-async fn write_rest<S>(stream: &mut S, bytes: &[u8], written: &mut usize) -> std::io::Result<()>
+async fn write_rest<S>(stream: &mut S, bytes: &[u8], written: &mut usize) -> io::Result<()>
 where
     S: AsyncWrite + Unpin,
 {

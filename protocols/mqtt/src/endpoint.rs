@@ -11,7 +11,7 @@ use tidegate_bus::Bus;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::adapter::Adapter;
-use crate::admission::{Admission, Admitted, Refusal, Told};
+use crate::admission::{Admission, Refusal, Told};
 use crate::connection;
 use crate::counters::MqttCounters;
 use crate::foreign::Foreign;
@@ -34,12 +34,22 @@ pub struct Peer {
     pub certificate_name: Option<String>,
 }
 
+/// What became of a connection that was served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Served {
+    /// It spoke MQTT, or did not speak.
+    Ended,
+    /// Its first bytes were those of another protocol, and it was closed.
+    Foreign(Foreign, Option<SocketAddr>),
+}
+
 /// A connection that was counted in; it counts until this is dropped.
 #[derive(Debug)]
 pub struct Place {
     endpoint: Arc<Endpoint>,
-    of_all: Admitted,
-    of_listener: Admitted,
+    /// The address that it counts for, once that is known.
+    ip: Option<IpAddr>,
 }
 
 /// A connection that is not served.
@@ -80,18 +90,17 @@ impl Endpoint {
     /// Counts in a connection that was just accepted, or not.
     pub fn admit(self: &Arc<Self>) -> Result<Place, Refused> {
         self.counters().accepted.add(1);
-        let admitted = self.admission.admit().and_then(|of_listener| {
-            let of_all = self.adapter.admission.admit()?;
-            Ok((of_listener, of_all))
-        });
-        match admitted {
-            Ok((of_listener, of_all)) => Ok(Place {
-                endpoint: Arc::clone(self),
-                of_all,
-                of_listener,
-            }),
-            Err(refusal) => Err(self.refuse(refusal)),
+        if let Err(refusal) = self.admission.enter() {
+            return Err(self.refuse(refusal));
         }
+        if let Err(refusal) = self.adapter.admission.enter() {
+            self.admission.leave();
+            return Err(self.refuse(refusal));
+        }
+        Ok(Place {
+            endpoint: Arc::clone(self),
+            ip: None,
+        })
     }
 
     fn refuse(self: &Arc<Self>, refusal: Refusal) -> Refused {
@@ -119,9 +128,7 @@ impl Endpoint {
                     address,
                     certificate_name: None,
                 };
-                tokio::spawn(async move {
-                    place.serve(stream, peer).await;
-                });
+                tokio::spawn(place.serve(stream, peer));
             }
             Err(refused) if refused.may_be_told() => {
                 tokio::spawn(refused.tell(stream));
@@ -132,25 +139,47 @@ impl Endpoint {
 }
 
 impl Place {
-    /// Counts the connection among those from `ip`.
+    /// Counts the connection among those from `ip`. Done once.
     pub fn count_for(mut self, ip: IpAddr) -> Result<Self, Refused> {
-        let counted = self
-            .of_listener
-            .count_for(ip)
-            .and_then(|()| self.of_all.count_for(ip));
-        match counted {
-            Ok(()) => Ok(self),
-            Err(refusal) => Err(self.endpoint.refuse(refusal)),
+        let endpoint = &self.endpoint;
+        if let Err(refusal) = endpoint.admission.enter_for(ip) {
+            return Err(endpoint.refuse(refusal));
         }
+        if let Err(refusal) = endpoint.adapter.admission.enter_for(ip) {
+            endpoint.admission.leave_for(ip);
+            return Err(endpoint.refuse(refusal));
+        }
+        self.ip = Some(ip);
+        Ok(self)
     }
 
-    /// Serves the connection until it ends. When its first bytes were those of another protocol, it
-    /// was closed, and that protocol is returned for the log.
-    pub async fn serve<S>(self, stream: S, peer: Peer) -> Option<Foreign>
+    /// Serves the connection until it ends.
+    ///
+    /// Not an `async fn`: that would keep room for its arguments for as long as it runs.
+    pub fn serve<S>(self, stream: S, peer: Peer) -> impl Future<Output = Served> + Send
     where
-        S: AsyncRead + AsyncWrite + Unpin,
+        S: AsyncRead + AsyncWrite + Unpin + Send,
     {
-        connection::serve(&self.endpoint, stream, peer).await
+        let serving = connection::serve(Arc::clone(&self.endpoint), stream, peer);
+        async move {
+            let served = serving.await;
+            drop(self);
+            served
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let Endpoint {
+            admission, adapter, ..
+        } = &*self.endpoint;
+        if let Some(ip) = self.ip {
+            admission.leave_for(ip);
+            adapter.admission.leave_for(ip);
+        }
+        admission.leave();
+        adapter.admission.leave();
     }
 }
 

@@ -19,6 +19,6 @@ mod settings;
 
 pub use adapter::Adapter;
 pub use counters::MqttCounters;
-pub use endpoint::{Endpoint, Peer, Place, Refused};
+pub use endpoint::{Endpoint, Peer, Place, Refused, Served};
 pub use foreign::Foreign;
 pub use settings::Settings;

@@ -1,6 +1,7 @@
 //! The MQTT protocol after CONNECT: what each packet of a client means to the bus, and what it is
 //! answered. No socket, no clock: the connection hands in packets and takes the answers.
 
+use std::io;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::task::Waker;
@@ -23,8 +24,9 @@ use crate::settings::Settings;
 /// Why a connection ends.
 #[derive(Debug)]
 pub(crate) enum Ending {
-    /// The client has closed the stream, or it failed.
-    Lost,
+    /// The client has closed the stream, or it failed with an error. `InvalidData` is the word of what
+    /// carries MQTT, WebSocket or TLS, for a breach of its own protocol.
+    Lost(Option<io::Error>),
     /// The client sent DISCONNECT.
     Client {
         departure: Departure,
@@ -592,7 +594,7 @@ fn reason_string(words: Option<&str>) -> PropertyBlock {
 
 fn encode_disconnect(ending: &Ending, terms: Terms, out: &mut Vec<u8>) {
     let (reason, text) = match ending {
-        Ending::Lost | Ending::Client { .. } => return,
+        Ending::Lost(_) | Ending::Client { .. } => return,
         Ending::Violation { reason, text } => (*reason, Some(text.as_str())),
         Ending::Bus(reason) => (reason_of(*reason), Some(text_of(*reason))),
     };

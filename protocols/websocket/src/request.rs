@@ -58,8 +58,12 @@ pub(crate) fn check(
     path: &str,
     local: IpAddr,
 ) -> Result<Accepted, Refusal> {
-    gate.check(request, local)
-        .map_err(|refusal| Refusal::new(refusal.status(), refusal.explain("websocket")))?;
+    gate.check(request, local).map_err(|refusal| {
+        Refusal::new(
+            refusal.status(),
+            refusal.explain("listeners.NAME.websocket"),
+        )
+    })?;
     if request.version != Version::HTTP_11 {
         return Err(version());
     }

@@ -179,7 +179,12 @@ async fn a_page_of_a_stranger_is_refused_on_loopback() {
     let request = request_with("Origin", &["https://evil.example"]);
     refuses(request, 403, "Pages of https://evil.example may not").await;
     let request = request_with("Host", &["evil.example:8083"]);
-    refuses(request, 421, "add it to websocket.allowed_hosts").await;
+    refuses(
+        request,
+        421,
+        "add it to listeners.NAME.websocket.allowed_hosts",
+    )
+    .await;
     refuses(request_with("Host", &[]), 400, "Host header").await;
     refuses(
         request_with("Host", &["localhost", "localhost"]),

@@ -5,36 +5,110 @@ import json
 import os
 import subprocess
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 NUMBERS = itertools.count(1)
-CONFIGURATION = """
-[listeners.mqtt]
-kind = "mqtt"
+BINDS = ["listeners.mqtt", "listeners.mqtts", "listeners.ws", "listeners.wss", "http"]
+# Besides those that are there anyway: listeners that ask their clients for a certificate, and one at
+# an address that the local certificate does not name.
+LISTENERS = """
+[listeners.guarded-mqtts]
+kind = "mqtts"
 bind = "127.0.0.1:0"
-[http]
+tls.client_ca = "{ca}"
+[listeners.guarded-wss]
+kind = "wss"
 bind = "127.0.0.1:0"
+tls.client_ca = "{ca}"
+[listeners.elsewhere-mqtts]
+kind = "mqtts"
+bind = "127.0.0.2:0"
 """
 
 
+@dataclass
+class Broker:
+    """Where a broker is: host and port by name of the listener, and what its clients need for TLS."""
+
+    addresses: dict
+    # The authority of the broker's certificate.
+    authority: Path
+    # A directory with device.crt and device.key, for listeners that ask for them.
+    certificates: Path | None = None
+
+    def address(self, listener):
+        if listener not in self.addresses:
+            pytest.skip(f"the broker that was given has no {listener}")
+        return self.addresses[listener]
+
+    @property
+    def identity(self):
+        return self.certificates / "device.crt", self.certificates / "device.key"
+
+
+def parse(address: str):
+    host, _, port = address.rpartition(":")
+    return host, int(port)
+
+
+def given():
+    """The broker that the environment describes."""
+    names = {
+        "mqtt": "TIDEGATE_TEST_ADDRESS",
+        "mqtts": "TIDEGATE_TEST_MQTTS",
+        "ws": "TIDEGATE_TEST_WS",
+        "wss": "TIDEGATE_TEST_WSS",
+    }
+    found = {name: os.environ.get(variable) for name, variable in names.items()}
+    addresses = {name: parse(address) for name, address in found.items() if address}
+    return Broker(addresses, Path(os.environ.get("TIDEGATE_TEST_CA", "")))
+
+
+def openssl(*arguments):
+    subprocess.run(["openssl", *arguments], check=True, capture_output=True, timeout=60)
+
+
+def make_certificates(directory: Path):
+    """An authority for clients, a device's certificate of it, and one of somebody else's."""
+    directory.mkdir()
+    for authority in ["clients", "strangers"]:
+        key, certificate = directory / f"{authority}.key", directory / f"{authority}.crt"
+        new = ["-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-noenc"]
+        subject = ["-days", "30", "-subj", f"/CN={authority}"]
+        openssl("req", *new, *subject, "-keyout", key, "-out", certificate)
+    extensions = directory / "extensions"
+    extensions.write_text("basicConstraints=CA:FALSE\nextendedKeyUsage=clientAuth\n")
+    for name, authority in [("device", "clients"), ("stranger", "strangers")]:
+        key, request = directory / f"{name}.key", directory / f"{name}.csr"
+        new = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-noenc"]
+        openssl("req", *new, "-subj", f"/CN={name}", "-keyout", key, "-out", request)
+        signer = ["-CA", directory / f"{authority}.crt", "-CAkey", directory / f"{authority}.key"]
+        options = ["-CAcreateserial", "-days", "30", "-extfile", extensions]
+        out = ["-out", directory / f"{name}.crt"]
+        openssl("x509", "-req", "-in", request, *signer, *options, *out)
+
+
 @pytest.fixture(scope="session")
-def address(tmp_path_factory):
-    """Host and port where MQTT is spoken."""
-    given = os.environ.get("TIDEGATE_TEST_ADDRESS")
-    if given:
-        host, _, port = given.rpartition(":")
-        yield host, int(port)
+def broker(tmp_path_factory):
+    """A broker with all its listeners."""
+    if os.environ.get("TIDEGATE_TEST_ADDRESS"):
+        yield given()
         return
     binary = os.environ.get("TIDEGATE_BIN")
     if not binary:
         pytest.fail("set TIDEGATE_BIN or TIDEGATE_TEST_ADDRESS, or use cargo xtask test")
     directory = tmp_path_factory.mktemp("gateway")
+    certificates = directory / "certificates"
+    make_certificates(certificates)
     configuration = directory / "tidegate.toml"
-    configuration.write_text(CONFIGURATION)
+    configuration.write_text(LISTENERS.format(ca=certificates / "clients.crt"))
     ready, log = directory / "ready.json", directory / "log"
     arguments = ["run", "--config", configuration, "--data-dir", directory / "data"]
+    for bind in BINDS:
+        arguments += ["--set", f"{bind}.bind=127.0.0.1:0"]
     with log.open("wb") as output:
         process = subprocess.Popen(
             [binary, *arguments, "--ready-file", ready],
@@ -43,8 +117,8 @@ def address(tmp_path_factory):
             stdin=subprocess.DEVNULL,
         )
     try:
-        host, _, port = bound(process, ready, log).rpartition(":")
-        yield host, int(port)
+        addresses = bound(process, ready, log)
+        yield Broker(addresses, directory / "data" / "tls" / "ca.crt", certificates)
         assert process.poll() is None, f"the gateway died:\n{log.read_text()}"
         process.terminate()
         assert process.wait(timeout=20) == 0, f"the gateway did not end well:\n{log.read_text()}"
@@ -54,17 +128,24 @@ def address(tmp_path_factory):
         process.wait()
 
 
-def bound(process, ready: Path, log: Path) -> str:
-    """Waits for the ready file; returns the address of the MQTT listener."""
+def bound(process, ready: Path, log: Path) -> dict:
+    """Waits for the ready file; returns the address of each listener."""
     end = time.monotonic() + 20
     while time.monotonic() < end:
         if process.poll() is not None:
             break
         try:
-            return json.loads(ready.read_text())["listeners"]["mqtt"]["address"]
+            listeners = json.loads(ready.read_text())["listeners"]
+            return {name: parse(listener["address"]) for name, listener in listeners.items()}
         except (FileNotFoundError, json.JSONDecodeError):
             time.sleep(0.01)
     pytest.fail(f"the gateway is not ready:\n{log.read_text()}")
+
+
+@pytest.fixture(scope="session")
+def address(broker):
+    """Host and port where MQTT is spoken over TCP."""
+    return broker.address("mqtt")
 
 
 @pytest.fixture

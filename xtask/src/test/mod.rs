@@ -70,6 +70,8 @@ fn execute(options: &Options, report: &mut Report) -> Result<bool> {
         options.suites.is_empty() || options.suites.iter().any(|wanted| wanted == suite)
     };
 
+    // Some of cargo's suites look at TLS with it.
+    setup::want("openssl", "openssl");
     // Everything is built before anything is timed by a test.
     let built = rust::build(&place).context("the workspace does not build")?;
     if options.suites.is_empty() {

@@ -18,6 +18,10 @@ pub(super) fn run(place: &Place, binary: &Path, report: &mut Report) -> Result<(
             return Ok(());
         }
     };
+    // For the page in a browser: who publishes to it, the browser, and what tells it whom to trust.
+    setup::want("mosquitto_pub", "mosquitto-clients");
+    setup::want("chromium", "chromium");
+    setup::want("certutil", "libnss3-tools");
     let mut count = Count::default();
     let status = stream::lines(
         Command::new(node)

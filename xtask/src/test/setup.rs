@@ -19,6 +19,14 @@ pub(super) fn require(name: &str, package: &str) -> Result<PathBuf> {
     program(name).with_context(|| format!("{package} is installed but has no {name}"))
 }
 
+/// Sees to it that `name` can be run, if that is possible: the tests that need it skip themselves, and
+/// the others of their suite are still worth running.
+pub(super) fn want(name: &str, package: &str) {
+    if let Err(error) = require(name, package) {
+        println!("{error:#}");
+    }
+}
+
 /// Installs a Debian package if we may.
 pub(super) fn install(package: &str) -> Result<()> {
     println!("installing {package}");

@@ -12,7 +12,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 pub(crate) use counters::{Counters, Reason};
-use tidegate_mqtt::{Adapter, Endpoint, Peer, Place, Refused};
+use tidegate_mqtt::{Adapter, Endpoint, Peer, Place, Refused, Served};
 use tidegate_tcp::{Complaints, ProxyError, ProxyProtocol};
 use tidegate_tls::{Acceptor, HandshakeError, Identity};
 use tidegate_websocket::{UpgradeError, Upgrader};
@@ -189,9 +189,9 @@ impl Listener {
         match verdict {
             Verdict::Serve(place) => {
                 let listener = Arc::clone(self);
+                let serving = place.serve(stream, peer);
                 tokio::spawn(async move {
-                    let source = peer.address;
-                    if let Some(foreign) = place.serve(stream, peer).await {
+                    if let Served::Foreign(foreign, source) = serving.await {
                         listener.complain_mqtt(source, foreign);
                     }
                 });
@@ -221,11 +221,14 @@ impl Listener {
         }
     }
 
-    fn complain(&self, reason: Reason, source: Option<SocketAddr>, what: &str) {
+    /// Counts a connection that is not served and says so. That a client went away, as the probe of a
+    /// load balancer does, is no news.
+    fn complain(&self, reason: Reason, source: Option<SocketAddr>, what: &str, went_away: bool) {
         self.counters.refused(reason).add(1);
         let what = what.trim_end_matches('.');
         let source = source.map(tracing::field::display);
-        match self.complaints.may_say(reason.as_str()) {
+        let news = (!went_away).then(|| self.complaints.may_say(reason.as_str()));
+        match news.flatten() {
             Some(passed_over) => tracing::warn!(
                 listener = self.name,
                 peer = source,
@@ -248,7 +251,8 @@ impl Listener {
             ProxyError::Timeout => Reason::ProxyTimeout,
             _ => Reason::ProxyHeader,
         };
-        self.complain(reason, Some(source), &error.to_string());
+        let went_away = matches!(error, ProxyError::Lost(_));
+        self.complain(reason, Some(source), &error.to_string(), went_away);
     }
 
     fn complain_tls(&self, source: SocketAddr, error: &HandshakeError) {
@@ -257,7 +261,8 @@ impl Listener {
             HandshakeError::Timeout { .. } => Reason::TlsTimeout,
             _ => Reason::TlsHandshake,
         };
-        self.complain(reason, Some(source), &error.to_string());
+        let went_away = matches!(error, HandshakeError::Lost);
+        self.complain(reason, Some(source), &error.to_string(), went_away);
     }
 
     fn complain_websocket(&self, source: SocketAddr, error: &UpgradeError) {
@@ -265,7 +270,8 @@ impl Listener {
             UpgradeError::Timeout => Reason::WebsocketTimeout,
             _ => Reason::WebsocketRequest,
         };
-        self.complain(reason, Some(source), &error.to_string());
+        let went_away = matches!(error, UpgradeError::Lost);
+        self.complain(reason, Some(source), &error.to_string(), went_away);
     }
 
     fn complain_mqtt(&self, source: Option<SocketAddr>, foreign: tidegate_mqtt::Foreign) {
@@ -277,6 +283,6 @@ impl Listener {
         };
         let kind = self.kind.scheme();
         let what = format!("it speaks {name} where {kind} is spoken{hint}");
-        self.complain(Reason::NotMqtt, source, &what);
+        self.complain(Reason::NotMqtt, source, &what, false);
     }
 }

@@ -1,5 +1,6 @@
 //! The numbers of each listener, and of the certificates it shows.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -77,13 +78,19 @@ fn encode_tls(listeners: &[Arc<Listener>], out: &mut Writer<'_>) -> fmt::Result 
             ([label(listener)], u64::from(status.last_error.is_some()))
         }),
     )?;
+    // Two certificates may have one subject, as one with each kind of key: what ends first counts.
+    let mut ends: BTreeMap<(&str, &str), SystemTime> = BTreeMap::new();
+    for (listener, _, status) in &tls {
+        for certificate in &status.certificates {
+            let end = ends
+                .entry((&listener.name, &certificate.subject))
+                .or_insert(certificate.not_after);
+            *end = (*end).min(certificate.not_after);
+        }
+    }
     let certificates = || {
-        tls.iter().flat_map(|(listener, _, status)| {
-            let certificates = status.certificates.iter();
-            certificates.map(|certificate| {
-                let subject = ("subject", certificate.subject.as_str());
-                ([label(listener), subject], unix(certificate.not_after))
-            })
+        ends.iter().map(|((listener, subject), end)| {
+            ([("listener", *listener), ("subject", *subject)], unix(*end))
         })
     };
     out.time_family(

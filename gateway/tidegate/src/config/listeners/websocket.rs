@@ -49,8 +49,9 @@ pub(super) fn read(section: &mut Section<'_>, max_packet: u64) -> tidegate_webso
 
 /// A limit below the largest packet would refuse packets that the listener announces to take: clients
 /// put a packet into one frame.
+/// So what nobody has said is never below it.
 fn limit(section: &mut Section<'_>, key: &str, default: u64, max_packet: u64) -> u64 {
-    let limit = section.read_size(key, default, 64..=MAX);
+    let limit = section.read_size(key, default.max(max_packet), 64..=MAX);
     if limit.value < max_packet {
         let path = section.path().to_owned();
         let (limit_shown, packet) = (show_size(limit.value), show_size(max_packet));

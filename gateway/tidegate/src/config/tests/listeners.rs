@@ -234,14 +234,24 @@ fn client_certificates_need_a_ca_and_are_required_with_one() {
 
 #[test]
 fn a_frame_is_no_smaller_than_a_packet() {
-    let found = problems("listeners.ws.max_packet_size = \"64MiB\"", &[], &[]);
-    assert_eq!(found.len(), 2, "{found:?}");
-    for text in found {
-        assert!(
-            text.contains("_size = 16MiB: is less than the listener's max_packet_size (64MiB)"),
-            "{text}"
-        );
+    let large = config("limits.max_packet_size = \"64MiB\"");
+    for listener in &large.listeners[2..] {
+        let websocket = listener.websocket.as_ref().unwrap();
+        assert_eq!(websocket.max_frame_bytes, 64 << 20);
+        assert_eq!(websocket.max_message_bytes, 64 << 20);
     }
+    let found = problems(
+        "[listeners.ws]\nmax_packet_size = \"64MiB\"\nwebsocket.max_frame_size = \"16MiB\"\n",
+        &[],
+        &[],
+    );
+    assert_eq!(
+        found,
+        [
+            "tidegate.toml:3:28: listeners.ws.websocket.max_frame_size = 16MiB: is less than the \
+             listener's max_packet_size (64MiB), so the largest packets could not come in one frame"
+        ]
+    );
 }
 
 #[test]

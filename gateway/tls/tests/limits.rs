@@ -1,0 +1,199 @@
+//! What is not TLS, or too slow, or too many: refused, bounded, and no one else is held up.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails where it stands"
+)]
+
+mod support;
+
+use std::time::{Duration, Instant};
+
+use rustls::version::TLS13;
+use support::*;
+use tidegate_tls::{AcceptSettings, Foreign, HandshakeError, Stage};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpSocket, TcpStream};
+
+async fn server(handshake_timeout: Duration, max_handshakes: usize) -> (Authority, Folder, Server) {
+    let (authority, folder) = (Authority::new("CA"), Folder::new());
+    let files = folder.write_pair("server", &authority.issue(Leaf::server(&["localhost"])));
+    let accept = AcceptSettings {
+        handshake_timeout,
+        max_handshakes,
+    };
+    let server = Server::with(settings(vec![files]), accept).await;
+    (authority, folder, server)
+}
+
+/// A ClientHello's record header and nothing of the hello.
+const HALF: &[u8] = b"\x16\x03\x01\x02\x00";
+
+#[tokio::test]
+async fn rfc8446_5_1_plain_text_is_answered_by_an_alert_and_named() {
+    let (_authority, _folder, mut server) = server(PATIENCE, 4).await;
+    let connect_packet = b"\x10\x0d\x00\x04MQTT\x04\x02\x00\x3c\x00\x01a";
+    for (bytes, expected) in [
+        (&connect_packet[..], Foreign::Mqtt),
+        (
+            b"GET /mqtt HTTP/1.1\r\nHost: localhost\r\n\r\n",
+            Foreign::Http,
+        ),
+        (b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n", Foreign::Proxy),
+        // Too short for TLS to make anything of; not waited for.
+        (b"\xc0\x00", Foreign::Other),
+    ] {
+        let mut stream = TcpStream::connect(server.address).await.unwrap();
+        stream.write_all(bytes).await.unwrap();
+        let mut answer = Vec::new();
+        // Ends with a proper end, not with a reset, though the server has read none of it so far.
+        let read = stream.read_to_end(&mut answer);
+        tokio::time::timeout(PATIENCE, read).await.unwrap().unwrap();
+        assert_eq!(answer, [21, 3, 3, 0, 2, 2, 10], "{expected}");
+        drop(stream);
+        match server.result().await {
+            Err(HandshakeError::NotTls(foreign)) => assert_eq!(foreign, expected),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(server.acceptor.counters().failed(), 4);
+}
+
+#[tokio::test]
+async fn an_alert_arrives_although_much_was_sent() {
+    let (_authority, _folder, mut server) = server(PATIENCE, 4).await;
+    // So little room that the server has to take it off the client's hands.
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_send_buffer_size(16 * 1024).unwrap();
+    let mut stream = socket.connect(server.address).await.unwrap();
+    for _ in 0..1000 {
+        stream.write_all(&[b'x'; 1000]).await.unwrap();
+    }
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await.unwrap();
+    assert_eq!(answer.len(), 7);
+    drop(stream);
+    assert!(server.result().await.is_err());
+}
+
+#[tokio::test]
+async fn a_client_that_sends_and_never_closes_is_let_go_after_a_while() {
+    let (_authority, _folder, mut server) = server(PATIENCE, 4).await;
+    let mut stream = TcpStream::connect(server.address).await.unwrap();
+    let start = Instant::now();
+    stream.write_all(b"hello").await.unwrap();
+    assert!(matches!(
+        server.result().await,
+        Err(HandshakeError::NotTls(Foreign::Other))
+    ));
+    assert!(start.elapsed() < PATIENCE / 2, "{:?}", start.elapsed());
+    // The socket is closed: what comes now is answered by a reset.
+    let refused = async {
+        while stream.write_all(&[0; 1024]).await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, refused).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_silent_client_times_out_and_takes_no_turn() {
+    let (authority, _folder, mut server) = server(Duration::from_secs(1), 1).await;
+    let silent = TcpStream::connect(server.address).await.unwrap();
+    // With a single turn this would not get through if the silent client had it.
+    let config = client(roots(&[&authority]), &[&TLS13], None);
+    connect(server.address, &config, "localhost").await.unwrap();
+    server.result().await.unwrap();
+    match server.result().await {
+        Err(HandshakeError::Timeout { stage, .. }) => assert_eq!(stage, Stage::FirstBytes),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(server.acceptor.counters().timeouts(), 1);
+    assert_eq!(server.acceptor.counters().failed(), 0);
+    drop(silent);
+}
+
+#[tokio::test]
+async fn half_a_handshake_times_out() {
+    let (_authority, _folder, mut server) = server(Duration::from_millis(300), 1).await;
+    let mut half = TcpStream::connect(server.address).await.unwrap();
+    half.write_all(HALF).await.unwrap();
+    match server.result().await {
+        Err(HandshakeError::Timeout { stage, .. }) => assert_eq!(stage, Stage::Handshake),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(server.acceptor.counters().in_progress(), 0);
+    assert_eq!(half.read(&mut [0; 8]).await.unwrap_or(0), 0);
+}
+
+#[tokio::test]
+async fn a_client_that_goes_away_is_lost_and_not_timed_out() {
+    let (_authority, _folder, mut server) = server(PATIENCE, 1).await;
+    for bytes in [&b""[..], HALF] {
+        let mut stream = TcpStream::connect(server.address).await.unwrap();
+        stream.write_all(bytes).await.unwrap();
+        drop(stream);
+        assert!(matches!(server.result().await, Err(HandshakeError::Lost)));
+    }
+}
+
+#[tokio::test]
+async fn handshakes_beyond_the_limit_wait_for_their_turn() {
+    let (authority, _folder, mut server) = server(Duration::from_secs(5), 2).await;
+    let mut halves = Vec::new();
+    for _ in 0..2 {
+        let mut half = TcpStream::connect(server.address).await.unwrap();
+        half.write_all(HALF).await.unwrap();
+        halves.push(half);
+    }
+    wait_until(|| server.acceptor.counters().in_progress() == 2).await;
+
+    let config = client(roots(&[&authority]), &[&TLS13], None);
+    let address = server.address;
+    let third = tokio::spawn(async move { connect(address, &config, "localhost").await });
+    // It has sent its hello long before the one that holds a turn goes away, and still waits.
+    let early = tokio::time::timeout(Duration::from_millis(200), server.result()).await;
+    assert!(early.is_err(), "{early:?}");
+    assert_eq!(server.acceptor.counters().in_progress(), 2);
+    drop(halves.pop());
+    assert!(matches!(server.result().await, Err(HandshakeError::Lost)));
+    server.result().await.unwrap();
+    third.await.unwrap().unwrap();
+    assert_eq!(server.acceptor.counters().in_progress(), 1);
+}
+
+#[tokio::test]
+async fn waiting_for_a_turn_has_an_end() {
+    let (_authority, _folder, mut server) = server(Duration::from_secs(1), 1).await;
+    let mut half = TcpStream::connect(server.address).await.unwrap();
+    half.write_all(HALF).await.unwrap();
+    wait_until(|| server.acceptor.counters().in_progress() == 1).await;
+    // The first must not be done before the second's time is up: begin the second at once.
+    let mut others = Vec::new();
+    for _ in 0..3 {
+        let mut other = TcpStream::connect(server.address).await.unwrap();
+        other.write_all(HALF).await.unwrap();
+        others.push(other);
+    }
+    let mut stages = Vec::new();
+    for _ in 0..4 {
+        match server.result().await {
+            Err(HandshakeError::Timeout { stage, .. }) => stages.push(stage),
+            other => panic!("{other:?}"),
+        }
+    }
+    // One had the turn, one got it when the first was done or not, the rest did not.
+    assert!(stages.contains(&Stage::Turn), "{stages:?}");
+    assert!(stages.contains(&Stage::Handshake), "{stages:?}");
+    assert_eq!(server.acceptor.counters().timeouts(), 4);
+}
+
+async fn wait_until(condition: impl Fn() -> bool) {
+    let waiting = async {
+        while !condition() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, waiting).await.unwrap();
+}

@@ -1,0 +1,184 @@
+// MQTT.js in a page of a real browser, over WebSocket with and without TLS.
+'use strict';
+
+const assert = require('node:assert/strict');
+const { execFile } = require('node:child_process');
+const { once } = require('node:events');
+const fs = require('node:fs');
+const http = require('node:http');
+const os = require('node:os');
+const path = require('node:path');
+const { after, before, test } = require('node:test');
+const { promisify } = require('node:util');
+
+const { chromium } = require('playwright-core');
+
+const gateway = require('./gateway.js');
+
+const run = promisify(execFile);
+const PATIENCE = { timeout: 90_000 };
+/** How long the page may take for a step. */
+const STEP = { timeout: 20_000 };
+/** Debian's names of it, and the one elsewhere. */
+const BROWSERS = ['chromium', 'chromium-browser', 'google-chrome'];
+const QUIET = [
+  '--no-sandbox',
+  '--disable-gpu',
+  '--disable-quic',
+  '--no-first-run',
+  '--disable-background-networking',
+  '--disable-component-update',
+  '--disable-sync',
+  // Nothing but this machine can be reached.
+  '--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE localhost, EXCLUDE 127.0.0.1',
+];
+
+/** The file of a program on the search path. */
+const program = (name) =>
+  process.env.PATH.split(path.delimiter)
+    .map((directory) => path.join(directory, name))
+    .find((file) => fs.existsSync(file));
+
+const executable = BROWSERS.map(program).find(Boolean);
+const missing =
+  (!executable && 'no chromium') ||
+  (!program('certutil') && 'no certutil (libnss3-tools)') ||
+  (!program('mosquitto_pub') && 'no mosquitto_pub (mosquitto-clients)') ||
+  (process.env.TIDEGATE_TEST_ADDRESS && 'a broker that was given cannot be stopped');
+const options = { ...PATIENCE, skip: missing };
+
+let home;
+let server;
+let pages;
+let browser;
+
+before(async () => {
+  if (missing) return;
+  server = await gateway.start();
+  // Chromium trusts what the user's NSS database trusts: the gateway's own authority, no exception.
+  home = fs.mkdtempSync(path.join(os.tmpdir(), 'tidegate-browser-'));
+  const database = path.join(home, '.pki', 'nssdb');
+  fs.mkdirSync(database, { recursive: true });
+  await run('certutil', ['-N', '-d', `sql:${database}`, '--empty-password']);
+  const trust = ['-A', '-n', 'gateway', '-t', 'C,,', '-i', server.authority];
+  await run('certutil', [...trust, '-d', `sql:${database}`]);
+  pages = await serve();
+  browser = await chromium.launch({
+    executablePath: executable,
+    args: QUIET,
+    env: { ...process.env, HOME: home },
+  });
+}, PATIENCE);
+
+after(async () => {
+  await browser?.close();
+  pages?.close();
+  await server?.stop();
+  if (home) fs.rmSync(home, { recursive: true, force: true, maxRetries: 5 });
+}, PATIENCE);
+
+/** Serves the page and the bundle of MQTT.js that a web site would use. */
+async function serve() {
+  const bundle = fs.readFileSync(
+    path.join(path.dirname(require.resolve('mqtt/package.json')), 'dist', 'mqtt.min.js'),
+  );
+  const listener = http.createServer((request, response) => {
+    if (request.url === '/mqtt.min.js') {
+      response.setHeader('Content-Type', 'text/javascript');
+      response.end(bundle);
+    } else {
+      response.setHeader('Content-Type', 'text/html');
+      response.end('<!doctype html><title>MQTT</title><script src="/mqtt.min.js"></script>');
+    }
+  });
+  listener.listen(0, '127.0.0.1');
+  await once(listener, 'listening');
+  return listener;
+}
+
+/** Opens the page and lets it connect and subscribe, as often as it has to. */
+async function subscribe(url, topic, protocolVersion) {
+  const page = await browser.newPage();
+  await page.goto(`http://localhost:${pages.address().port}/`, STEP);
+  await page.evaluate(
+    ([target, filter, version]) => {
+      globalThis.seen = { messages: [], subscriptions: 0, errors: [] };
+      const client = globalThis.mqtt.connect(target, {
+        protocolVersion: version,
+        reconnectPeriod: 200,
+        resubscribe: false,
+      });
+      client.on('connect', () => {
+        client.subscribe(filter, { qos: 1 }, (error) => {
+          if (error) globalThis.seen.errors.push(String(error));
+          else globalThis.seen.subscriptions += 1;
+        });
+      });
+      client.on('error', (error) => globalThis.seen.errors.push(String(error)));
+      client.on('message', (_topic, payload) => {
+        globalThis.seen.messages.push(payload.toString());
+      });
+      globalThis.client = client;
+    },
+    [url, topic, protocolVersion],
+  );
+  return page;
+}
+
+/** Waits for the page's n-th subscription or message; says what the page saw if it does not come. */
+async function reaches(page, what, count) {
+  const check = ([name, wanted]) => [globalThis.seen[name]].flat().length >= wanted;
+  const number = ([name, wanted]) => globalThis.seen[name] >= wanted;
+  try {
+    await page.waitForFunction(what === 'messages' ? check : number, [what, count], STEP);
+  } catch (error) {
+    const seen = await page.evaluate(() => globalThis.seen);
+    throw new Error(`${what} did not reach ${count}: ${JSON.stringify(seen)}`, { cause: error });
+  }
+}
+
+async function publish(topic, message) {
+  const [host, port] = server.addresses.mqtt.split(':');
+  const address = ['-h', host, '-p', port];
+  await run('mosquitto_pub', [...address, '-q', '1', '-t', topic, '-m', message], STEP);
+}
+
+for (const scheme of ['ws', 'wss']) {
+  for (const version of [4, 5]) {
+    const name = `${scheme}, MQTT ${version}: a page sees a message, also after a restart`;
+    test(name, options, async () => {
+      const topic = `browser/${scheme}/${version}`;
+      const page = await subscribe(server.url(scheme), topic, version);
+      await reaches(page, 'subscriptions', 1);
+      await publish(topic, 'first');
+      await reaches(page, 'messages', 1);
+
+      await server.halt();
+      await server.run();
+      await reaches(page, 'subscriptions', 2);
+      await publish(topic, 'after the restart');
+      await reaches(page, 'messages', 2);
+
+      const seen = await page.evaluate(() => globalThis.seen.messages);
+      assert.deepEqual(seen, ['first', 'after the restart']);
+      await page.evaluate(() => globalThis.client.endAsync());
+      await page.close();
+    });
+  }
+}
+
+test('a page of another origin is turned away', options, async () => {
+  // A page without an origin of its own, as in a sandboxed frame: its Origin is "null".
+  const page = await browser.newPage();
+  const outcome = await page.evaluate(
+    (url) =>
+      new Promise((resolve) => {
+        const socket = new WebSocket(url, 'mqtt');
+        socket.onopen = () => resolve('open');
+        socket.onerror = () => resolve('refused');
+      }),
+    server.url('ws'),
+  );
+  assert.equal(outcome, 'refused');
+  await page.close();
+});
