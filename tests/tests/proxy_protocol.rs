@@ -390,3 +390,22 @@ fn without_networks_the_header_is_not_understood() {
         .open(&server)
         .expect_nothing();
 }
+
+#[test]
+fn the_address_and_the_certificates_name_are_those_of_the_client() {
+    let configuration = "listeners.mqtt.proxy_networks = [\"127.0.0.0/8\"]\n\
+                         telemetry.log = \"tidegate_mqtt=debug\"\n";
+    let Some(gateway) = Gateway::configured(configuration) else {
+        return;
+    };
+    let header = v2(0x21, 0x11, &[ipv4(7), ssl("device-7")].concat());
+    let mut client = connect(said(gateway.mqtt(), &header));
+    let output = gateway.output();
+    let line = output
+        .lines()
+        .find(|line| line.contains("A client connected."));
+    let line = line.unwrap_or_else(|| panic!("the log says nothing: {output}"));
+    assert!(line.contains("192.0.2.7:50000"), "{line}");
+    assert!(line.contains("device-7"), "{line}");
+    client.disconnect();
+}

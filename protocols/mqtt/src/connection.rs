@@ -125,6 +125,12 @@ where
         terms,
         reply,
     } = accepted;
+    debug!(
+        client_id = %attachment.session().id(),
+        peer = peer.address.map(tracing::field::display),
+        certificate_name = peer.certificate_name,
+        "A client connected."
+    );
     let protocol = Protocol::new(attachment, Arc::clone(&endpoint.settings), terms);
     Ok(Box::new(Pump {
         endpoint,

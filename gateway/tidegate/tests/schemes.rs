@@ -1,0 +1,313 @@
+//! `tidegate pub` and `tidegate sub` over every scheme, and `tidegate cert`.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "the helpers are part of tests: what is not there fails the test"
+)]
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::path::PathBuf;
+use std::process::{Child, Command, Output, Stdio};
+
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair,
+};
+use tempfile::TempDir;
+
+const SCHEMES: [&str; 4] = ["mqtt", "mqtts", "ws", "wss"];
+
+/// A gateway with every default listener, on free ports; ended when dropped.
+struct Gateway {
+    child: Child,
+    /// As the banner has them, in the order of [`SCHEMES`].
+    urls: Vec<String>,
+    directory: TempDir,
+}
+
+fn tidegate(directory: &TempDir) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
+    command.current_dir(directory.path()).stdin(Stdio::null());
+    command
+}
+
+impl Gateway {
+    fn start(settings: &[&str]) -> Self {
+        Self::start_in(tempfile::tempdir().unwrap(), settings)
+    }
+
+    fn start_in(directory: TempDir, settings: &[&str]) -> Self {
+        let mut command = tidegate(&directory);
+        for scheme in SCHEMES {
+            let bind = format!("listeners.{scheme}.bind=127.0.0.1:0");
+            command.args(["--set", &bind]);
+        }
+        for setting in settings {
+            command.args(["--set", setting]);
+        }
+        let mut child = command
+            .args(["--set", "http.bind=127.0.0.1:0"])
+            .args(["--set", "telemetry.log=error"])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let stdout = BufReader::new(child.stdout.take().unwrap());
+        let mut lines = stdout.lines().map(Result::unwrap);
+        let mut next = |scheme: &str| {
+            let url = lines.find_map(|line| {
+                let url = line.split_whitespace().next()?;
+                url.starts_with(&format!("{scheme}://"))
+                    .then(|| url.to_owned())
+            });
+            url.unwrap()
+        };
+        let urls = SCHEMES.map(&mut next).to_vec();
+        Self {
+            child,
+            urls,
+            directory,
+        }
+    }
+
+    fn url(&self, scheme: &str) -> &str {
+        let at = SCHEMES.iter().position(|known| *known == scheme);
+        &self.urls[at.unwrap()]
+    }
+
+    /// The local CA, as a client gets it.
+    fn export(&self) -> PathBuf {
+        let out = self.directory.path().join("exported.pem");
+        let output = tidegate(&self.directory)
+            .args(["cert", "export", "--out"])
+            .arg(&out)
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        out
+    }
+
+    fn client(&self, name: &str, scheme: &str, arguments: &[&str]) -> Command {
+        let mut command = tidegate(&self.directory);
+        command
+            .args([name, "--url", self.url(scheme), "--timeout", "20"])
+            .args(arguments);
+        command
+    }
+
+    /// What `tidegate pub` says when it fails.
+    #[track_caller]
+    fn fails(&self, scheme: &str, code: i32, arguments: &[&str]) -> String {
+        let mut command = self.client("pub", scheme, arguments);
+        let output = command.args(["-t", "a", "-m", "b"]).output().unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(code), "{stderr}");
+        stderr
+    }
+
+    #[track_caller]
+    fn works(&self, scheme: &str, arguments: &[&str]) {
+        let mut command = self.client("pub", scheme, arguments);
+        let output = command.args(["-t", "a", "-m", "b", "-q", "1"]).output();
+        let output = output.unwrap();
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn trust(scheme: &str, ca: &str) -> Vec<String> {
+    match scheme {
+        "mqtts" | "wss" => vec!["--ca".to_owned(), ca.to_owned()],
+        _ => Vec::new(),
+    }
+}
+
+#[test]
+fn what_is_published_over_one_scheme_is_received_over_each() {
+    let gateway = Gateway::start(&[]);
+    let ca = gateway.export();
+    let ca = ca.to_str().unwrap();
+    let subscribers: Vec<_> = SCHEMES
+        .iter()
+        .map(|scheme| {
+            let mut child = gateway
+                .client("sub", scheme, &["-t", "from/+", "-q", "2", "-n", "4", "-v"])
+                .args(trust(scheme, ca))
+                .arg("--debug")
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped())
+                .spawn()
+                .unwrap();
+            let mut stderr = BufReader::new(child.stderr.take().unwrap());
+            let mut line = String::new();
+            while !line.starts_with("subscribed to") {
+                line.clear();
+                assert_ne!(stderr.read_line(&mut line).unwrap(), 0, "{scheme}");
+            }
+            (child, stderr)
+        })
+        .collect();
+    // Larger than a record of TLS and a frame of WebSocket.
+    let large = "x".repeat(100_000);
+    fs::write(gateway.directory.path().join("large"), &large).unwrap();
+    for scheme in SCHEMES {
+        let topic = format!("from/{scheme}");
+        let output = gateway
+            .client("pub", scheme, &["-t", &topic, "-f", "large", "-q", "2"])
+            .args(trust(scheme, ca))
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(0), "{scheme}: {output:?}");
+    }
+    let expected: String = SCHEMES
+        .iter()
+        .map(|scheme| format!("from/{scheme} {large}\n"))
+        .collect();
+    for (mut child, _stderr) in subscribers {
+        let mut text = String::new();
+        let mut stdout = child.stdout.take().unwrap();
+        stdout.read_to_string(&mut text).unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(0));
+        assert!(text == expected, "{} bytes", text.len());
+    }
+}
+
+#[test]
+fn a_gateway_that_is_not_trusted_is_not_spoken_to() {
+    let gateway = Gateway::start(&[]);
+    for scheme in ["mqtts", "wss"] {
+        let said = gateway.fails(scheme, 1, &[]);
+        assert!(said.contains("UnknownIssuer"), "{said}");
+        assert!(said.contains("`tidegate cert export`"), "{said}");
+        gateway.works(scheme, &["--insecure"]);
+    }
+    let said = gateway.fails("mqtts", 2, &["--ca", "nowhere.pem"]);
+    assert!(said.contains("nowhere.pem"), "{said}");
+    for option in [&["--insecure"][..], &["--ca", "ca.pem"]] {
+        let said = gateway.fails("ws", 2, option);
+        assert!(said.contains("are for TLS; the URL says ws"), "{said}");
+    }
+    gateway.fails("mqtts", 2, &["--cert", "without-key.pem"]);
+}
+
+#[test]
+fn a_name_that_the_certificate_does_not_have_is_refused() {
+    // All of 127.0.0.0/8 is this machine, and only 127.0.0.1 is in the certificate.
+    let gateway = Gateway::start(&["listeners.mqtts.bind=127.0.0.2:0"]);
+    let ca = gateway.export();
+    let said = gateway.fails("mqtts", 1, &["--ca", ca.to_str().unwrap()]);
+    assert!(said.contains("certificate not valid for name"), "{said}");
+}
+
+#[test]
+fn what_speaks_no_websocket_with_us_is_named() {
+    let gateway = Gateway::start(&["listeners.ws.websocket.path=/other"]);
+    let url = gateway.url("ws").replace("/other", "/mqtt");
+    let mut command = tidegate(&gateway.directory);
+    command.args(["pub", "--url", &url, "-t", "a", "-m", "b"]);
+    let output = command.output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("404"), "{said}");
+    assert!(said.contains("MQTT over WebSocket is at /other"), "{said}");
+    gateway.works("ws", &[]);
+}
+
+#[test]
+fn a_client_shows_its_certificate() {
+    let directory = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: String| fs::write(directory.path().join(name), text).unwrap();
+    let mut ca = CertificateParams::new(Vec::new()).unwrap();
+    ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let ca = CertifiedIssuer::self_signed(ca, KeyPair::generate().unwrap()).unwrap();
+    let mut client = CertificateParams::new(vec!["meter-7".to_owned()]).unwrap();
+    client.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+    let key = KeyPair::generate().unwrap();
+    write("clients.pem", ca.pem());
+    write("client.crt", client.signed_by(&key, &ca).unwrap().pem());
+    write("client.key", key.serialize_pem());
+    let gateway = Gateway::start_in(
+        directory,
+        &[
+            "listeners.mqtts.tls.client_ca=clients.pem",
+            "listeners.wss.tls.client_ca=clients.pem",
+            "listeners.wss.tls.client_auth=optional",
+        ],
+    );
+    let shown = ["--insecure", "--cert", "client.crt", "--key", "client.key"];
+    gateway.works("mqtts", &shown);
+    gateway.works("wss", &shown);
+    gateway.works("wss", &["--insecure"]);
+    let said = gateway.fails("mqtts", 1, &["--insecure"]);
+    assert!(said.contains("CertificateRequired"), "{said}");
+}
+
+// ---- tidegate cert ------------------------------------------------------------------------------
+
+fn cert(directory: &TempDir, arguments: &[&str]) -> Output {
+    tidegate(directory)
+        .arg("cert")
+        .args(arguments)
+        .output()
+        .unwrap()
+}
+
+#[test]
+fn the_local_certificate_is_made_once_and_shown() {
+    let directory = tempfile::tempdir().unwrap();
+    let first = cert(&directory, &["export", "--data-dir", "here"]);
+    assert_eq!(first.status.code(), Some(0), "{first:?}");
+    let pem = String::from_utf8(first.stdout).unwrap();
+    assert!(pem.starts_with("-----BEGIN CERTIFICATE-----\n"), "{pem}");
+    assert_eq!(pem.matches("BEGIN").count(), 1, "nothing but the CA: {pem}");
+    let again = cert(&directory, &["export", "--data-dir", "here"]);
+    assert_eq!(String::from_utf8(again.stdout).unwrap(), pem);
+
+    let shown = cert(&directory, &["show", "--data-dir", "here"]);
+    assert_eq!(shown.status.code(), Some(0), "{shown:?}");
+    let shown = String::from_utf8(shown.stdout).unwrap();
+    for part in [
+        "listener mqtts\n",
+        "listener wss\n",
+        "DNS:localhost",
+        "IP:127.0.0.1",
+        "days left",
+    ] {
+        assert!(shown.contains(part), "{part}: {shown}");
+    }
+    let none = [
+        "listeners.mqtts.enabled=false",
+        "listeners.wss.enabled=false",
+    ];
+    let arguments: Vec<_> = none.iter().flat_map(|it| ["--set", it]).collect();
+    let shown = cert(&directory, &[&["show"], &arguments[..]].concat());
+    assert_eq!(shown.stdout, b"No listener speaks TLS.\n");
+}
+
+#[test]
+fn check_and_cert_name_files_that_cannot_be_used() {
+    let directory = tempfile::tempdir().unwrap();
+    let settings = [
+        "listeners.mqtts.tls.cert=a.crt",
+        "listeners.mqtts.tls.key=a.key",
+    ];
+    let settings: Vec<_> = settings.iter().flat_map(|it| ["--set", it]).collect();
+    for (command, code) in [(&["check"][..], 2), (&["cert", "show"], 1), (&["run"], 1)] {
+        let mut command = tidegate(&directory)
+            .args(command)
+            .args(&settings)
+            .output()
+            .unwrap();
+        let said = String::from_utf8(std::mem::take(&mut command.stderr)).unwrap();
+        assert_eq!(command.status.code(), Some(code), "{said}");
+        assert!(
+            said.contains("listener mqtts") && said.contains("a.crt"),
+            "{said}"
+        );
+    }
+}
