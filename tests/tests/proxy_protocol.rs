@@ -399,7 +399,7 @@ fn the_address_and_the_certificates_name_are_those_of_the_client() {
         return;
     };
     let header = v2(0x21, 0x11, &[ipv4(7), ssl("device-7")].concat());
-    let mut client = connect(said(gateway.mqtt(), &header));
+    let client = connect(said(gateway.mqtt(), &header));
     let output = gateway.output();
     let line = output
         .lines()
