@@ -221,3 +221,26 @@ fn ipv6_only_leaves_ipv4_alone() {
     let four = TcpStream::connect(SocketAddr::from(([127, 0, 0, 1], port)));
     assert!(four.is_err(), "IPv4 is another port");
 }
+
+#[test]
+fn refusals_that_nobody_reads_take_nothing_from_another_listener() {
+    let more = "[listeners.mqtts]\nmax_connections = 1\n[listeners.mqtt]\nmax_connections = 1";
+    let Some(gateway) = Gateway::configured(more) else {
+        return;
+    };
+    let full = gateway.listener("mqtts", Transport::Tls);
+    let _one = Connect::v5(&unique("full")).open(&full);
+    let other = gateway.listener("mqtt", Transport::Tcp);
+    let _other = Connect::v5(&unique("full")).open(&other);
+    // More than are told why, and none of them says a word.
+    let silent: Vec<TcpStream> = (0..300)
+        .filter_map(|_| TcpStream::connect_timeout(&gateway.address("mqtts"), PATIENCE).ok())
+        .collect();
+    eventually("all are refused", || {
+        let labels = ["listener=\"mqtts\"", "reason=\"limit\""];
+        gateway.metric("tidegate_listener_refused_total", &labels) >= 300.0
+    });
+    let refused = Connect::v5(&unique("refused")).refused(&other);
+    assert_eq!(refused.code, 0x89);
+    drop(silent);
+}

@@ -409,3 +409,21 @@ fn the_address_and_the_certificates_name_are_those_of_the_client() {
     assert!(line.contains("device-7"), "{line}");
     client.disconnect();
 }
+
+#[test]
+fn strangers_take_nothing_from_the_limit_on_the_rate() {
+    let configuration = "limits.max_connect_rate = 20\n\
+                         listeners.mqtt.proxy_networks = [\"192.0.2.0/24\"]\n";
+    let Some(gateway) = Gateway::configured(configuration) else {
+        return;
+    };
+    for _ in 0..200 {
+        drop(dial(gateway.mqtt()));
+    }
+    eventually("all are refused", || {
+        refused(&gateway, "proxy_network") >= 200.0
+    });
+    let other = gateway.listener("ws", Transport::Ws);
+    Connect::v5(&unique("other")).open(&other).expect_nothing();
+    assert_eq!(refused(&gateway, "rate"), 0.0);
+}

@@ -8,7 +8,7 @@
 //! Exactly the header is read, so that what follows it is whole for whoever comes next.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 pub use ipnet::IpNet;
@@ -58,9 +58,6 @@ pub struct Proxied {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ProxyError {
-    /// The connection comes from somewhere else.
-    #[error("it comes from none of the configured networks")]
-    Network,
     /// Its first bytes are no header.
     #[error("it does not begin with a PROXY header")]
     NoHeader,
@@ -75,29 +72,16 @@ pub enum ProxyError {
     Lost(#[from] io::Error),
 }
 
-impl ProxyError {
-    /// A word for metrics.
-    #[must_use]
-    pub const fn as_str(&self) -> &'static str {
-        match self {
-            Self::Network => "proxy_network",
-            Self::NoHeader | Self::Invalid(_) | Self::Lost(_) => "proxy_header",
-            Self::Timeout => "proxy_timeout",
-        }
-    }
-}
-
 impl ProxyProtocol {
-    /// Reads the header of a connection from `peer`, and nothing beyond it.
-    pub async fn read(
-        &self,
-        stream: &mut TcpStream,
-        peer: SocketAddr,
-    ) -> Result<Proxied, ProxyError> {
-        let ip = peer.ip().to_canonical();
-        if !self.networks.iter().any(|network| network.contains(&ip)) {
-            return Err(ProxyError::Network);
-        }
+    /// Whether whoever connects from `ip` may say who its clients are. Nobody else is to be read.
+    #[must_use]
+    pub fn trusts(&self, ip: IpAddr) -> bool {
+        let ip = ip.to_canonical();
+        self.networks.iter().any(|network| network.contains(&ip))
+    }
+
+    /// Reads the header of a connection that comes from one of the networks, and nothing beyond it.
+    pub async fn read(&self, stream: &mut TcpStream) -> Result<Proxied, ProxyError> {
         match tokio::time::timeout(self.timeout, read(stream)).await {
             Ok(read) => parse(&mut read?),
             Err(_elapsed) => Err(ProxyError::Timeout),
@@ -184,9 +168,10 @@ fn parse(bytes: &mut [u8]) -> Result<Proxied, ProxyError> {
 }
 
 /// Section 2.2.5: the name counts only if the client showed a certificate, in this connection or in
-/// the one whose TLS session it resumes, and it was verified.
+/// the one whose TLS session it resumes, and it was verified. One that is empty, holds a control
+/// character or is there twice is none, as in a certificate that was shown to the gateway.
 fn certificate_name(header: &ProxyHeader<'_>) -> Result<Option<String>, ProxyError> {
-    let mut name = None;
+    let mut names = Vec::new();
     for tlv in header.tlvs() {
         let tlv = tlv.map_err(|_| ProxyError::Invalid("a TLV"))?;
         let Tlv::Ssl(ssl) = tlv else { continue };
@@ -194,12 +179,16 @@ fn certificate_name(header: &ProxyHeader<'_>) -> Result<Option<String>, ProxyErr
         if ssl.client_ssl() && shown && ssl.verify() == 0 {
             for inner in ssl.tlvs() {
                 if let Tlv::SslCn(text) = inner.map_err(|_| ProxyError::Invalid("a TLV"))? {
-                    name = Some(text.into_owned());
+                    names.push(text.into_owned());
                 }
             }
         }
     }
-    Ok(name)
+    let name = match names.len() {
+        1 => names.pop(),
+        _ => None,
+    };
+    Ok(name.filter(|name| !name.is_empty() && !name.chars().any(char::is_control)))
 }
 
 /// Section 2.2.3: a checksum that is there must be right. It is taken over the whole header with

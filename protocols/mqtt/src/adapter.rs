@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidegate_bus::{Bus, EndReason};
+use tidegate_bus::{Bus, EndReason, MemoryBudget};
+use tokio::sync::watch;
 
 use crate::admission::Admission;
 use crate::counters::MqttCounters;
@@ -16,6 +17,8 @@ pub struct Adapter {
     settings: Settings,
     pub(crate) counters: MqttCounters,
     pub(crate) admission: Arc<Admission>,
+    /// `true` once nobody is let in any more.
+    closing: watch::Sender<bool>,
 }
 
 impl std::fmt::Debug for Adapter {
@@ -35,6 +38,7 @@ impl Adapter {
             settings,
             counters: MqttCounters::default(),
             admission,
+            closing: watch::Sender::new(false),
         })
     }
 
@@ -48,22 +52,34 @@ impl Adapter {
         self.admission.open()
     }
 
+    /// The ceiling for everything that waits for clients; what carries MQTT charges it, too.
+    pub fn memory(&self) -> &Arc<MemoryBudget> {
+        self.bus.memory()
+    }
+
     /// What serves the connections of one listener, which may have limits of its own: those of
     /// `settings` are the listener's, those of the adapter are for all listeners together.
     pub fn endpoint(self: &Arc<Self>, settings: Settings) -> Arc<Endpoint> {
         Endpoint::new(self, settings)
     }
 
-    /// Ends every connection: DISCONNECT 0x8B to those that understand it, at the pace of the
-    /// settings, and what lies encoded for them before it. Returns when all are closed, or the time
-    /// of the settings is over.
+    /// Completes when nobody is let in any more.
+    pub(crate) async fn closing(&self) {
+        // The sender lives as long as this does.
+        let _ = self.closing.subscribe().wait_for(|closing| *closing).await;
+    }
+
+    /// Ends every connection: those that have not sent CONNECT at once, the others with DISCONNECT 0x8B
+    /// if they understand it, at the pace of the settings, and after what lies encoded for them. Returns
+    /// when all are closed, or the time of the settings is over.
     pub async fn shut_down(&self) {
+        self.closing.send_replace(true);
         let pace = self.settings.shutdown_disconnects_per_second;
         let all = async {
             let mut told: u32 = 0;
             let mut tick = tokio::time::interval(Duration::from_millis(100));
             while self.open_connections() > 0 {
-                // More than once: who was connecting when the listeners closed is here now.
+                // More than once: who was being let in at that moment is here now.
                 for session in self.bus.sessions() {
                     if !session.is_connected() {
                         continue;

@@ -100,7 +100,14 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let connecting = connect(&endpoint, &mut stream, &peer);
-    let connected = tokio::time::timeout(endpoint.settings.connect_timeout, connecting).await;
+    let connecting = tokio::time::timeout(endpoint.settings.connect_timeout, connecting);
+    let connected = tokio::select! {
+        connected = connecting => connected,
+        () = endpoint.adapter.closing() => {
+            last_word(&mut stream).await;
+            return Err(Served::Ended);
+        }
+    };
     let (accepted, rest) = match connected {
         Ok(Ok(connected)) => connected,
         Ok(Err(rejected)) => {
@@ -117,6 +124,7 @@ where
                 peer = peer.address.map(tracing::field::display),
                 "No CONNECT came in time."
             );
+            last_word(&mut stream).await;
             return Err(Served::Ended);
         }
     };
@@ -243,6 +251,16 @@ where
             return Err(Rejected::silent(ReasonCode::QuotaExceeded, text));
         }
     }
+}
+
+/// Closes a connection to which nothing was said. What carries the bytes may have to say that it is
+/// over, as WebSocket and TLS do.
+async fn last_word<S>(stream: &mut S)
+where
+    S: AsyncWrite + Unpin,
+{
+    // It is over either way.
+    let _ = tokio::time::timeout(LINGER, stream.shutdown()).await;
 }
 
 /// Sends the last bytes and closes so that they arrive: a socket that is closed with bytes unread

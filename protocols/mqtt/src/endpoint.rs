@@ -21,7 +21,7 @@ use crate::settings::Settings;
 pub struct Endpoint {
     pub(crate) bus: Arc<Bus>,
     pub(crate) settings: Arc<Settings>,
-    adapter: Arc<Adapter>,
+    pub(crate) adapter: Arc<Adapter>,
     admission: Arc<Admission>,
 }
 
@@ -112,7 +112,7 @@ impl Endpoint {
         Refused {
             endpoint: Arc::clone(self),
             refusal,
-            told: Told::new(&self.adapter.admission),
+            told: Told::new(&self.admission),
         }
     }
 

@@ -8,6 +8,8 @@ pub enum Foreign {
     Tls,
     /// A request of HTTP.
     Http,
+    /// A header of the PROXY protocol.
+    Proxy,
 }
 
 impl Foreign {
@@ -23,11 +25,14 @@ impl Foreign {
             b"CONNECT ",
             b"PRI * ",
         ];
+        const PROXY: [&[u8]; 2] = [b"PROXY ", b"\r\n\r\n\0\r\nQUIT\n"];
         // 0x16 0x03 would be a CONNECT with reserved flags (MQTT-2.1.3-1 of 5.0).
         if bytes.starts_with(&[0x16, 0x03]) {
             Some(Self::Tls)
         } else if METHODS.iter().any(|method| bytes.starts_with(method)) {
             Some(Self::Http)
+        } else if PROXY.iter().any(|header| bytes.starts_with(header)) {
+            Some(Self::Proxy)
         } else {
             None
         }
@@ -39,6 +44,7 @@ impl Foreign {
         match self {
             Self::Tls => "TLS",
             Self::Http => "HTTP",
+            Self::Proxy => "the PROXY protocol",
         }
     }
 }

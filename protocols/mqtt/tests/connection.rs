@@ -7,6 +7,7 @@
     reason = "a test fails where it stands"
 )]
 
+use std::io::ErrorKind;
 use std::num::NonZeroU16;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -68,12 +69,9 @@ impl Store for SlowStore {
 }
 
 struct Gateway {
+    adapter: Arc<Adapter>,
     endpoint: Arc<Endpoint>,
     bus: Arc<Bus>,
-}
-
-fn endpoint(bus: &Arc<Bus>, settings: Settings) -> Arc<Endpoint> {
-    Adapter::new(Arc::clone(bus), settings.clone()).endpoint(settings)
 }
 
 impl Gateway {
@@ -85,8 +83,15 @@ impl Gateway {
             Arc::new(AllowAll),
             Arc::new(SystemClock::new()),
         );
+        Self::of(bus, Settings::default())
+    }
+
+    fn of(bus: Arc<Bus>, settings: Settings) -> Self {
+        let adapter = Adapter::new(Arc::clone(&bus), settings.clone());
+        let endpoint = adapter.endpoint(settings);
         Self {
-            endpoint: endpoint(&bus, Settings::default()),
+            adapter,
+            endpoint,
             bus,
         }
     }
@@ -438,10 +443,7 @@ async fn mqtt_4_9_exchanges_of_an_earlier_connection_take_nothing_from_receive_m
         Arc::new(AllowAll),
         Arc::new(SystemClock::new()),
     );
-    let gateway = Gateway {
-        endpoint: endpoint(&bus, settings),
-        bus,
-    };
+    let gateway = Gateway::of(bus, settings);
     let mut client = gateway.connect("c", Version::V5, 4_096).await;
     for id in [1, 2] {
         client.publish(id, QoS::ExactlyOnce).await;
@@ -485,8 +487,7 @@ async fn a_fan_out_is_finished_although_its_publisher_is_ended() {
         Arc::new(AllowAll),
         Arc::new(SystemClock::new()),
     );
-    let endpoint = endpoint(&bus, Settings::default());
-    let gateway = Gateway { endpoint, bus };
+    let gateway = Gateway::of(bus, Settings::default());
     let mut receivers = Vec::new();
     for n in 0..50 {
         let mut receiver = gateway.connect(&format!("r{n}"), Version::V5, 4_096).await;
@@ -503,6 +504,42 @@ async fn a_fan_out_is_finished_although_its_publisher_is_ended() {
     for receiver in &mut receivers[1..] {
         assert_eq!(receiver.next().await, "Publish(Some(1))");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shutdown_does_not_wait_for_those_without_connect_and_lets_nobody_in() {
+    let gateway = Gateway::new(Arc::new(MemoryStore::new()));
+    let mut served = gateway.connect("served", Version::V5, 4_096).await;
+    let (mut silent, theirs) = duplex(4_096);
+    gateway.endpoint.accept(theirs, None);
+    let (mut late, theirs) = duplex(4_096);
+    gateway.endpoint.accept(theirs, None);
+    assert_eq!(gateway.endpoint.open_connections(), 3);
+    let start = tokio::time::Instant::now();
+    let closing = tokio::spawn({
+        let adapter = Arc::clone(&gateway.adapter);
+        async move { adapter.shut_down().await }
+    });
+    assert_eq!(
+        silent.read_u8().await.unwrap_err().kind(),
+        ErrorKind::UnexpectedEof
+    );
+    let _ = late
+        .write_all(b"\x10\x0d\0\x04MQTT\x05\x02\0\0\0\0\0")
+        .await;
+    assert_eq!(
+        late.read_u8().await.unwrap_err().kind(),
+        ErrorKind::UnexpectedEof
+    );
+    assert_eq!(served.next().await, "Disconnect(ServerShuttingDown)");
+    drop(served);
+    closing.await.unwrap();
+    assert!(
+        start.elapsed() < Duration::from_secs(2),
+        "{:?}",
+        start.elapsed()
+    );
+    assert_eq!(gateway.endpoint.open_connections(), 0);
 }
 
 #[tokio::test]
@@ -614,7 +651,7 @@ async fn mqtt_3_2_2_19_a_client_over_the_limit_is_told_in_a_packet_it_takes() {
         Arc::new(AllowAll),
         Arc::new(SystemClock::new()),
     );
-    let endpoint = endpoint(&bus, settings);
+    let endpoint = Gateway::of(bus, settings).endpoint;
     // Maximum Packet Size 5, and none.
     let small = &b"\x10\x13\0\x04MQTT\x05\x02\0\0\x05\x27\0\0\0\x05\0\x01c"[..];
     let any = &b"\x10\x0e\0\x04MQTT\x05\x02\0\0\0\0\x01c"[..];

@@ -72,7 +72,10 @@ impl Gate {
             return Err(Refusal::ForeignHost(target.to_string()));
         }
         if strict || !self.origins.is_empty() {
-            self.check_origin(&request.headers, target.as_ref(), strict)?;
+            // A page is the gateway's own only under a name that is known to be the gateway's: under
+            // its own name any page could be made to lead here (DNS rebinding).
+            let own = target.filter(|target| self.answers_to(target, local));
+            self.check_origin(&request.headers, own.as_ref(), strict)?;
         }
         Ok(())
     }
@@ -84,6 +87,9 @@ impl Gate {
         let header = hosts.next();
         if hosts.next().is_some() {
             return Err(Refusal::BadHost);
+        }
+        if header.is_none() && request.version != Version::HTTP_10 {
+            return Err(Refusal::NoHost);
         }
         // An absolute request target goes before the header (RFC 9112 section 3.2.2).
         if let Some(authority) = request.uri.authority() {
@@ -98,8 +104,7 @@ impl Gate {
                 .and_then(Authority::parse)
                 .map(Some)
                 .ok_or(Refusal::BadHost),
-            None if request.version == Version::HTTP_10 => Ok(None),
-            None => Err(Refusal::NoHost),
+            None => Ok(None),
         }
     }
 
@@ -153,14 +158,30 @@ impl Refusal {
             }
             Self::BadHost => "The Host header is not one host with an optional port.".to_owned(),
             Self::ForeignHost(host) => format!(
-                "This gateway does not answer to the host {host}. If it should, add it to \
-                 {section}.allowed_hosts."
+                "This gateway does not answer to the host {}. If it should, add it to \
+                 {section}.allowed_hosts.",
+                shortened(host)
             ),
+            // What a page from a file or in a sandbox says (RFC 6454 section 7.1).
+            Self::ForeignOrigin(origin) if origin == "null" => "A page without an origin, as one \
+                 that was opened from a file or that is in a sandbox, may not send requests to this \
+                 gateway. Serve it over HTTP."
+                .to_owned(),
             Self::ForeignOrigin(origin) => format!(
-                "Pages of {origin} may not send requests to this gateway. If they should, add the \
-                 origin to {section}.allowed_origins."
+                "Pages of {} may not send requests to this gateway. If they should, add the \
+                 origin to {section}.allowed_origins.",
+                shortened(origin)
             ),
         }
+    }
+}
+
+/// What a stranger wrote is not repeated at any length.
+fn shortened(text: &str) -> String {
+    const MOST: usize = 200;
+    match text.char_indices().nth(MOST) {
+        Some((end, _)) => format!("{}...", &text[..end]),
+        None => text.to_owned(),
     }
 }
 
@@ -252,6 +273,10 @@ mod tests {
     #[test]
     fn there_is_exactly_one_host() {
         assert_eq!(check(&gate(), "/", &[]), Err(Refusal::NoHost));
+        assert_eq!(
+            check(&gate(), "http://localhost/", &[]),
+            Err(Refusal::NoHost)
+        );
         let twice = [("host", "localhost"), ("host", "localhost")];
         assert_eq!(check(&gate(), "/", &twice), Err(Refusal::BadHost));
     }
@@ -301,6 +326,15 @@ mod tests {
     }
 
     #[test]
+    fn what_a_stranger_wrote_is_repeated_in_part() {
+        let long = Refusal::ForeignOrigin("ö".repeat(5_000));
+        let text = long.explain("http");
+        assert!(text.contains("öö...") && text.len() < 1_000, "{text}");
+        let null = Refusal::ForeignOrigin("null".to_owned()).explain("http");
+        assert!(null.contains("opened from a file"), "{null}");
+    }
+
+    #[test]
     fn devices_are_asked_on_loopback_and_elsewhere_only_what_there_is_a_list_for() {
         let check = |gate: &Gate, local: &str, host: &str, origin: Option<&str>| {
             let mut request = Request::builder().uri("/mqtt").header("host", host);
@@ -344,6 +378,17 @@ mod tests {
         assert_eq!(check(&listed, "10.1.2.3", "broker.example", None), Ok(()));
         let refusal = check(&listed, "10.1.2.3", "other.example", app);
         assert!(matches!(refusal, Err(Refusal::ForeignHost(_))));
+        let only_origins =
+            Gate::for_devices(Vec::new(), vec!["https://app.example".parse().unwrap()]);
+        assert_eq!(check(&only_origins, "10.1.2.3", "any.example", app), Ok(()));
+        let own = Some("http://10.1.2.3:8083");
+        assert_eq!(
+            check(&only_origins, "10.1.2.3", "10.1.2.3:8083", own),
+            Ok(())
+        );
+        // DNS rebinding: the page's own name leads to the gateway.
+        let rebound = check(&only_origins, "10.1.2.3", "evil.example", evil);
+        assert!(matches!(rebound, Err(Refusal::ForeignOrigin(_))));
         for origin in ["http://localhost", "http://evil.example"] {
             let refusal = check(&listed, "10.1.2.3", "broker.example", Some(origin));
             assert!(

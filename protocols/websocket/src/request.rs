@@ -75,7 +75,9 @@ pub(crate) fn check(
         .with_headers("Allow: GET\r\nConnection: close\r\n"));
     }
     if request.uri.path() != path {
+        // What a stranger wrote is not repeated at any length; a path is ASCII here.
         let asked = request.uri.path();
+        let asked = asked.get(..200).unwrap_or(asked);
         return Err(Refusal::new(
             StatusCode::NOT_FOUND,
             format!("There is nothing at {asked}; MQTT over WebSocket is at {path}."),

@@ -2,9 +2,11 @@
 //! answered (RFC 6455 section 4.2).
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::StatusCode;
+use tidegate_bus::{Charge, MemoryBudget};
 use tidegate_origin::Gate;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, timeout};
@@ -22,6 +24,9 @@ const MAX_HEAD: usize = 16 << 10;
 /// A browser's head fits.
 const USUAL_HEAD: usize = 1 << 10;
 
+/// So much of a head is not charged: it comes and goes within milliseconds.
+const UNCHARGED_HEAD: usize = 4 << 10;
+
 /// How long a refusal may take to reach the client.
 const LINGER: Duration = Duration::from_secs(2);
 
@@ -35,6 +40,7 @@ pub struct Upgrader {
     path: String,
     timeout: Duration,
     limits: Limits,
+    memory: Option<Arc<MemoryBudget>>,
 }
 
 /// Why a connection did not become a WebSocket.
@@ -109,6 +115,16 @@ impl Upgrader {
                 frame: settings.max_frame_bytes,
                 message: settings.max_message_bytes,
             },
+            memory: None,
+        }
+    }
+
+    /// Charges what requests of unusual size hold to `memory`; where that has no room they are refused.
+    #[must_use]
+    pub fn charging(self, memory: Arc<MemoryBudget>) -> Self {
+        Self {
+            memory: Some(memory),
+            ..self
         }
     }
 
@@ -143,7 +159,7 @@ impl Upgrader {
     {
         let start = Instant::now();
         let mut bytes = Vec::with_capacity(USUAL_HEAD);
-        let head = timeout(self.timeout, read_head(stream, &mut bytes))
+        let head = timeout(self.timeout, self.read_head(stream, &mut bytes))
             .await
             .map_err(|_elapsed| too_slow())??;
         let request = request::parse(&bytes[..head])?;
@@ -164,6 +180,47 @@ impl Upgrader {
         bytes.shrink_to_fit();
         Ok(bytes)
     }
+
+    /// Reads until `bytes` begins with a whole head and tells its length.
+    async fn read_head<S>(&self, stream: &mut S, bytes: &mut Vec<u8>) -> Result<usize, Failure>
+    where
+        S: AsyncRead + Unpin,
+    {
+        let mut looked_at = 0;
+        let mut charge = None;
+        loop {
+            if bytes.len() >= UNCHARGED_HEAD && charge.is_none() {
+                charge = Some(self.charge()?);
+            }
+            let room = MAX_HEAD - bytes.len();
+            if room == 0 {
+                return Err(request::too_large().into());
+            }
+            let read = (&mut *stream).take(room as u64).read_buf(bytes).await;
+            if !matches!(read, Ok(1..)) {
+                return Err(Failure::silent(UpgradeError::Lost));
+            }
+            if let Some(looks_like) = Foreign::of(bytes) {
+                return Err(not_http(looks_like));
+            }
+            if let Some(end) = end_of_head(bytes, looked_at) {
+                return Ok(end);
+            }
+            looked_at = bytes.len();
+        }
+    }
+
+    /// Room for the rest of a head, held until it is dropped.
+    fn charge(&self) -> Result<Option<Charge>, Failure> {
+        let Some(memory) = &self.memory else {
+            return Ok(None);
+        };
+        let charge = memory.charge(MAX_HEAD);
+        charge.map(Some).ok_or_else(|| {
+            let text = "All that waits takes as much memory as it may.";
+            Refusal::new(StatusCode::SERVICE_UNAVAILABLE, text).into()
+        })
+    }
 }
 
 fn too_slow() -> Failure {
@@ -173,31 +230,6 @@ fn too_slow() -> Failure {
             StatusCode::REQUEST_TIMEOUT,
             "No whole request came in time.",
         )),
-    }
-}
-
-/// Reads until `bytes` begins with a whole head and tells its length.
-async fn read_head<S>(stream: &mut S, bytes: &mut Vec<u8>) -> Result<usize, Failure>
-where
-    S: AsyncRead + Unpin,
-{
-    let mut looked_at = 0;
-    loop {
-        let room = MAX_HEAD - bytes.len();
-        if room == 0 {
-            return Err(request::too_large().into());
-        }
-        let read = (&mut *stream).take(room as u64).read_buf(bytes).await;
-        if !matches!(read, Ok(1..)) {
-            return Err(Failure::silent(UpgradeError::Lost));
-        }
-        if let Some(looks_like) = Foreign::of(bytes) {
-            return Err(not_http(looks_like));
-        }
-        if let Some(end) = end_of_head(bytes, looked_at) {
-            return Ok(end);
-        }
-        looked_at = bytes.len();
     }
 }
 

@@ -8,9 +8,11 @@
 
 mod support;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use support::*;
+use tidegate_bus::MemoryBudget;
 use tidegate_websocket::{Foreign, Settings, UpgradeError, Upgrader};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -544,4 +546,38 @@ async fn a_client_that_still_writes_when_it_is_refused_is_not_reset() {
     let (outcome, heard) = tokio::join!(upgrading, talking);
     assert!(outcome.is_err());
     assert!(heard.starts_with("HTTP/1.1 404 "), "{heard}");
+}
+
+#[tokio::test]
+async fn a_large_head_is_charged_while_it_is_read_and_refused_where_there_is_no_room() {
+    let memory = Arc::new(MemoryBudget::new(20 << 10));
+    let upgrader = Upgrader::new(Settings::default()).charging(Arc::clone(&memory));
+    let upgrader = Arc::new(upgrader);
+    let begin = |head: Vec<u8>| {
+        let (client, server) = tokio::io::duplex(64 << 10);
+        let upgrader = Arc::clone(&upgrader);
+        let upgrading = tokio::spawn(async move { upgrader.upgrade(server, LOOPBACK).await });
+        async move {
+            let mut client = client;
+            client.write_all(&head).await.unwrap();
+            (client, upgrading)
+        }
+    };
+    let large = [b"GET /mqtt HTTP/1.1\r\nX: ", &[b'x'; 5_000][..]].concat();
+    let (first, upgrading) = begin(large.clone()).await;
+    while memory.used() == 0 {
+        tokio::task::yield_now().await;
+    }
+    let (mut second, refused) = begin(large).await;
+    let mut answer = String::new();
+    second.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+    drop(second);
+    assert!(refused.await.unwrap().is_err());
+    // Small ones need no room.
+    let (_third, upgraded) = begin(good_request().into_bytes()).await;
+    assert!(upgraded.await.unwrap().is_ok());
+    drop(first);
+    assert!(upgrading.await.unwrap().is_err());
+    assert_eq!(memory.used(), 0);
 }

@@ -15,8 +15,9 @@ use super::server::Server;
 use super::state::{Event, State};
 use super::transport::Transport;
 
-/// How long the gateway may take to answer CONNECT and PINGREQ, and to close after DISCONNECT.
-const ANSWER: Duration = Duration::from_secs(10);
+/// How long the gateway may take to be reached, to answer CONNECT and PINGREQ, and to close after
+/// DISCONNECT.
+pub(super) const ANSWER: Duration = Duration::from_secs(10);
 
 /// Bytes that may wait for the gateway before no more messages are made.
 const MAX_OUTPUT: usize = 256 << 10;

@@ -6,8 +6,10 @@ use std::sync::Arc;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
+use super::connection::ANSWER;
 use super::error::ClientError;
 use super::options::{ConnectArguments, TlsArguments};
 use super::url::ServerUrl;
@@ -20,6 +22,13 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send> Transport for T {}
 
 /// Opens the stream that the URL's scheme asks for.
 pub(crate) async fn open(arguments: &ConnectArguments) -> Result<Box<dyn Transport>, ClientError> {
+    match timeout(ANSWER, dial(arguments)).await {
+        Ok(opened) => opened,
+        Err(_elapsed) => Err(ClientError::Silent("the attempt to connect")),
+    }
+}
+
+async fn dial(arguments: &ConnectArguments) -> Result<Box<dyn Transport>, ClientError> {
     let url = &arguments.url;
     if !url.kind.has_tls() && arguments.tls.is_given() {
         let scheme = url.kind.scheme();

@@ -172,7 +172,6 @@ fn check_addresses(
         let address = Address {
             bind: listener.socket.bind,
             both_families: !listener.socket.ipv6_only,
-            shared: listener.socket.reuse_port,
         };
         addresses.push((name, address, &listener.origin, risk));
     }
@@ -180,7 +179,6 @@ fn check_addresses(
         let address = Address {
             bind: value.bind,
             both_families: true,
-            shared: false,
         };
         addresses.push((HTTP.to_owned(), address, origin, "read the metrics"));
     }
@@ -209,8 +207,6 @@ struct Address {
     bind: SocketAddr,
     /// `[::]` is `0.0.0.0`, too.
     both_families: bool,
-    /// `SO_REUSEPORT`.
-    shared: bool,
 }
 
 impl Address {
@@ -223,10 +219,10 @@ impl Address {
     }
 }
 
-/// Whether two listeners cannot both be bound. Port 0 is a free port each time.
+/// Whether two listeners of one gateway are in each other's way, also where `reuse_port` would let the
+/// kernel spread connections over them: the two may speak differently. Port 0 is a free port each time.
 fn overlap(a: &Address, b: &Address) -> bool {
     a.bind.port() != 0
         && a.bind.port() == b.bind.port()
-        && !(a.shared && b.shared)
         && (a.covers(b.bind.ip()) || b.covers(a.bind.ip()))
 }

@@ -8,8 +8,9 @@
 
 mod counters;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 pub(crate) use counters::{Counters, Reason};
 use tidegate_mqtt::{Adapter, Endpoint, Peer, Place, Refused, Served};
@@ -21,6 +22,9 @@ use tokio::net::{TcpListener, TcpStream};
 
 use crate::config::{self, Kind};
 use crate::drain::Drain;
+
+/// How long it may take to be able to tell a client why it is refused.
+const TELL: Duration = Duration::from_secs(5);
 
 /// What the connections of one listener share.
 #[derive(Debug)]
@@ -56,7 +60,9 @@ impl Listener {
             endpoint: adapter.endpoint(config.mqtt),
             tls: tls.map(|(tls, identity)| Acceptor::new(identity, tls.accept)),
             proxy: config.proxy,
-            websocket: config.websocket.map(Upgrader::new),
+            websocket: config
+                .websocket
+                .map(|settings| Upgrader::new(settings).charging(Arc::clone(adapter.memory()))),
             complaints: Complaints::default(),
         })
     }
@@ -77,6 +83,13 @@ impl Listener {
 
     fn take(self: &Arc<Self>, stream: TcpStream, address: SocketAddr, drain: &Drain) {
         self.counters.accepted.add(1);
+        if let Some(proxy) = &self.proxy
+            && !proxy.trusts(address.ip())
+        {
+            // Before it counts: strangers take nothing from those who may connect.
+            let what = "it comes from none of the configured networks";
+            return self.complain(Reason::ProxyNetwork, Some(address), what, false);
+        }
         let verdict = match self.endpoint.admit() {
             Ok(place) => Verdict::Serve(place),
             Err(refused) => {
@@ -124,7 +137,7 @@ impl Listener {
             certificate_name: None,
         };
         if let Some(proxy) = &self.proxy {
-            match proxy.read(&mut stream, address).await {
+            match proxy.read(&mut stream).await {
                 Ok(proxied) => {
                     peer.address = proxied.source.or(peer.address);
                     peer.certificate_name = proxied.certificate_name;
@@ -136,33 +149,46 @@ impl Listener {
         let Some(verdict) = self.count_for(verdict, source) else {
             return;
         };
+        match verdict {
+            Verdict::Serve(_) => self.set_up(stream, peer, verdict).await,
+            // There are few places for those who are told why: nobody keeps one for long.
+            Verdict::Tell(_) => {
+                let told = self.set_up(stream, peer, verdict);
+                let _ = tokio::time::timeout(TELL, told).await;
+            }
+        }
+    }
+
+    /// TLS and WebSocket, as far as they are spoken here.
+    async fn set_up(self: &Arc<Self>, stream: TcpStream, mut peer: Peer, verdict: Verdict) {
         let Ok(local) = stream.local_addr() else {
             // The peer is gone already.
             return;
         };
         let Some(acceptor) = &self.tls else {
-            return match &self.websocket {
-                None => self.hand_over(stream, peer, verdict),
-                Some(upgrader) => match Box::pin(upgrader.upgrade(stream, local.ip())).await {
-                    Ok(stream) => self.hand_over(stream, peer, verdict),
-                    Err(error) => self.complain_websocket(source, &error),
-                },
-            };
+            return self.upgrade(stream, local.ip(), peer, verdict).await;
         };
         let (stream, shown) = match Box::pin(acceptor.accept(stream)).await {
             Ok(accepted) => accepted,
-            Err(error) => return self.complain_tls(source, &error),
+            Err(error) => return self.complain_tls(peer.address, &error),
         };
         // What the client itself has shown goes before what a load balancer says of it.
         if let Some(certificate) = shown.certificate {
             peer.certificate_name = certificate.common_name;
         }
-        match &self.websocket {
-            None => self.hand_over(stream, peer, verdict),
-            Some(upgrader) => match Box::pin(upgrader.upgrade(stream, local.ip())).await {
-                Ok(stream) => self.hand_over(stream, peer, verdict),
-                Err(error) => self.complain_websocket(source, &error),
-            },
+        self.upgrade(stream, local.ip(), peer, verdict).await;
+    }
+
+    async fn upgrade<S>(self: &Arc<Self>, stream: S, local: IpAddr, peer: Peer, verdict: Verdict)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let Some(upgrader) = &self.websocket else {
+            return self.hand_over(stream, peer, verdict);
+        };
+        match Box::pin(upgrader.upgrade(stream, local)).await {
+            Ok(stream) => self.hand_over(stream, peer, verdict),
+            Err(error) => self.complain_websocket(peer.address, &error),
         }
     }
 
@@ -225,6 +251,11 @@ impl Listener {
     /// load balancer does, is no news.
     fn complain(&self, reason: Reason, source: Option<SocketAddr>, what: &str, went_away: bool) {
         self.counters.refused(reason).add(1);
+        // What a stranger wrote may be part of it, at any length.
+        let what = what
+            .char_indices()
+            .nth(400)
+            .map_or(what, |(end, _)| &what[..end]);
         let what = what.trim_end_matches('.');
         let source = source.map(tracing::field::display);
         let news = (!went_away).then(|| self.complaints.may_say(reason.as_str()));
@@ -247,7 +278,6 @@ impl Listener {
 
     fn complain_proxy(&self, source: SocketAddr, error: &ProxyError) {
         let reason = match error {
-            ProxyError::Network => Reason::ProxyNetwork,
             ProxyError::Timeout => Reason::ProxyTimeout,
             _ => Reason::ProxyHeader,
         };
@@ -255,23 +285,23 @@ impl Listener {
         self.complain(reason, Some(source), &error.to_string(), went_away);
     }
 
-    fn complain_tls(&self, source: SocketAddr, error: &HandshakeError) {
+    fn complain_tls(&self, source: Option<SocketAddr>, error: &HandshakeError) {
         let reason = match error {
             HandshakeError::NotTls(_) => Reason::NotTls,
             HandshakeError::Timeout { .. } => Reason::TlsTimeout,
             _ => Reason::TlsHandshake,
         };
         let went_away = matches!(error, HandshakeError::Lost);
-        self.complain(reason, Some(source), &error.to_string(), went_away);
+        self.complain(reason, source, &error.to_string(), went_away);
     }
 
-    fn complain_websocket(&self, source: SocketAddr, error: &UpgradeError) {
+    fn complain_websocket(&self, source: Option<SocketAddr>, error: &UpgradeError) {
         let reason = match error {
             UpgradeError::Timeout => Reason::WebsocketTimeout,
             _ => Reason::WebsocketRequest,
         };
         let went_away = matches!(error, UpgradeError::Lost);
-        self.complain(reason, Some(source), &error.to_string(), went_away);
+        self.complain(reason, source, &error.to_string(), went_away);
     }
 
     fn complain_mqtt(&self, source: Option<SocketAddr>, foreign: tidegate_mqtt::Foreign) {
@@ -279,6 +309,7 @@ impl Listener {
         let hint = match foreign {
             tidegate_mqtt::Foreign::Tls => " (a listener of the kind mqtts or wss takes it)",
             tidegate_mqtt::Foreign::Http => " (a listener of the kind ws takes WebSocket)",
+            tidegate_mqtt::Foreign::Proxy => " (proxy_networks says who may)",
             _ => "",
         };
         let kind = self.kind.scheme();

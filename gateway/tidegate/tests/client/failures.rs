@@ -261,3 +261,23 @@ fn options_that_make_no_sense_are_refused() {
         assert!(stderr.contains(text), "{arguments:?}: {stderr}");
     }
 }
+
+#[test]
+fn a_server_that_says_nothing_is_given_up_over_every_scheme() {
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = silent.local_addr().unwrap();
+    let clients = ["mqtt", "mqtts", "ws", "wss"].map(|scheme| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
+        command
+            .args(["pub", "-t", "t", "-m", "x", "--url"])
+            .arg(format!("{scheme}://{address}"))
+            .stderr(std::process::Stdio::piped());
+        command.spawn().unwrap()
+    });
+    for client in clients {
+        let output = client.wait_with_output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(said.contains("the gateway did not answer"), "{said}");
+    }
+}
