@@ -1,4 +1,4 @@
-//! `tidegate cert`: what the TLS listeners show their clients.
+//! `tidegate cert`: what the TLS listeners show their clients. It reads files and makes none.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -7,12 +7,12 @@ use std::path::Path;
 use std::time::SystemTime;
 
 use anyhow::Context as _;
-use tidegate_tls::CertificateStatus;
+use tidegate_tls::{CertificateStatus, Settings, Status};
 
 use crate::cli::{CertArguments, CertCommand};
 use crate::config::Config;
 use crate::exit::Exit;
-use crate::tls::{Identities, local_certificates};
+use crate::tls::find_local;
 
 const DAY: u64 = 86_400;
 
@@ -28,39 +28,69 @@ pub(crate) fn cert(arguments: CertArguments) -> Exit {
             return Exit::Usage;
         }
     };
-    let done = match out {
+    match out {
         None => show(&config),
-        Some(out) => export(&config, out.as_deref()),
-    };
-    match done {
-        Ok(()) => Exit::Done,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            Exit::Failed
-        }
+        Some(out) => match export(&config, out.as_deref()) {
+            Ok(()) => Exit::Done,
+            Err(error) => {
+                eprintln!("error: {error:#}");
+                Exit::Failed
+            }
+        },
     }
 }
 
-fn show(config: &Config) -> anyhow::Result<()> {
-    let identities = Identities::load(config)?;
+/// Shows what can be shown, and fails if that is not everything.
+fn show(config: &Config) -> Exit {
     let now = SystemTime::now();
     let mut text = String::new();
-    for (name, identity) in &identities.by_listener {
-        let _ = writeln!(text, "listener {name}");
-        let status = identity.status();
-        for certificate in &status.certificates {
-            describe(certificate, now, &mut text);
-        }
-        for subject in &status.client_ca_subjects {
-            let _ = writeln!(text, "  clients' CA   {subject}");
+    let mut errors = Vec::new();
+    let mut none = true;
+    for listener in &config.listeners {
+        let (name, Some(tls)) = (&listener.name, &listener.tls) else {
+            continue;
+        };
+        none = false;
+        match status(tls.settings.clone(), &config.node.data_dir) {
+            Ok(status) => {
+                let _ = writeln!(text, "listener {name}");
+                list(&status, now, &mut text);
+            }
+            Err(error) => errors.push(format!("listener {name}: {error:#}")),
         }
     }
-    if identities.by_listener.is_empty() {
+    if none {
         text.push_str("No listener speaks TLS.\n");
     }
     // A reader that has seen enough closes the pipe; that is no failure.
     let _ = io::stdout().write_all(text.as_bytes());
-    Ok(())
+    for error in &errors {
+        eprintln!("error: {error}");
+    }
+    if errors.is_empty() {
+        Exit::Done
+    } else {
+        Exit::Failed
+    }
+}
+
+fn status(mut settings: Settings, data_dir: &Path) -> anyhow::Result<Status> {
+    if settings.certificates.is_empty() {
+        settings.certificates.push(find_local(data_dir)?.files());
+    }
+    Ok(Status::read(&settings)?)
+}
+
+fn list(status: &Status, now: SystemTime, text: &mut String) {
+    for certificate in &status.certificates {
+        describe(certificate, now, text);
+    }
+    for subject in &status.client_ca_subjects {
+        let _ = writeln!(text, "  clients' CA   {subject}");
+    }
+    for warning in &status.warnings {
+        let _ = writeln!(text, "  warning       {warning}");
+    }
 }
 
 fn describe(certificate: &CertificateStatus, now: SystemTime, text: &mut String) {
@@ -86,7 +116,7 @@ fn time(time: SystemTime) -> String {
 }
 
 fn export(config: &Config, out: Option<&Path>) -> anyhow::Result<()> {
-    let ca = local_certificates(&config.node.data_dir)?.ca();
+    let ca = find_local(&config.node.data_dir)?.ca();
     let pem = fs::read(&ca).with_context(|| format!("{} cannot be read", ca.display()))?;
     match out {
         Some(path) => {

@@ -4,17 +4,17 @@
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
 
-use crate::config::{Effective, Sources};
+use tidegate_tls::Status;
+
+use crate::config::{Config, Effective, Sources};
 use crate::exit::Exit;
-use crate::tls::Identities;
 
 pub(crate) fn check(sources: &Sources) -> Exit {
     match sources.load() {
         Ok(loaded) => {
             // A reader that has seen enough closes the pipe; that is no failure.
             let _ = io::stdout().write_all(listing(&loaded.effective).as_bytes());
-            if let Err(error) = Identities::check(&loaded.config) {
-                eprintln!("error: {error:#}");
+            if !check_files(&loaded.config) {
                 return Exit::Usage;
             }
             eprintln!("The configuration is valid.");
@@ -25,6 +25,28 @@ pub(crate) fn check(sources: &Sources) -> Exit {
             Exit::Usage
         }
     }
+}
+
+/// Whether the files that the listeners name can be used. Says which cannot, and which can and should
+/// not stay as they are. The local certificate is not among them: the gateway looks after it.
+fn check_files(config: &Config) -> bool {
+    let mut good = true;
+    for listener in &config.listeners {
+        let Some(tls) = &listener.tls else { continue };
+        let name = &listener.name;
+        match Status::read(&tls.settings) {
+            Ok(status) => {
+                for warning in status.warnings {
+                    eprintln!("warning: listener {name}: {warning}");
+                }
+            }
+            Err(error) => {
+                eprintln!("error: listener {name}: {error}");
+                good = false;
+            }
+        }
+    }
+    good
 }
 
 /// One line a value: TOML that can be put into a file as it is, and the origin as a comment.

@@ -56,8 +56,8 @@ pub(crate) enum CertCommand {
         #[command(flatten)]
         config: ConfigArguments,
     },
-    /// Write the certificate of the local CA as PEM, making it first if there is none: a client that
-    /// trusts it trusts the certificate that this gateway made for itself
+    /// Write the certificate of the local CA as PEM: a client that trusts it trusts the certificate
+    /// that the gateway made for itself at its first start
     Export {
         #[command(flatten)]
         config: ConfigArguments,

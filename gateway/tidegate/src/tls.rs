@@ -2,7 +2,7 @@
 //! change, and the local certificate for those that name none.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -25,16 +25,31 @@ pub(crate) struct Identities {
     local: Option<LocalCertificates>,
 }
 
-/// The local certificate of the data directory, made if it is not there.
-pub(crate) fn local_certificates(data_dir: &Path) -> anyhow::Result<LocalCertificates> {
-    let host_name = gethostname::gethostname();
-    let host_name = host_name.to_string_lossy();
-    LocalCertificates::ensure(&data_dir.join("tls"), &host_name, SystemTime::now())
-        .context("the local certificate cannot be made")
+/// The local certificate of the data directory, as the gateway has made it. Makes nothing: who looks
+/// may be somebody else than the gateway, and looking in the wrong place must not leave another CA
+/// there.
+pub(crate) fn find_local(data_dir: &Path) -> anyhow::Result<LocalCertificates> {
+    let directory = local_directory(data_dir);
+    LocalCertificates::find(&directory)?.with_context(|| {
+        let directory = directory.display();
+        format!(
+            "there is no local certificate in {directory}; the gateway makes it at its first start \
+             (is --data-dir the one of the gateway?)"
+        )
+    })
+}
+
+fn local_directory(data_dir: &Path) -> PathBuf {
+    data_dir.join("tls")
+}
+
+fn host_name() -> String {
+    gethostname::gethostname().to_string_lossy().into_owned()
 }
 
 impl Identities {
-    /// Loads every certificate that the configuration names.
+    /// Loads every certificate that the configuration names, and makes the local one if a listener
+    /// names none.
     pub(crate) fn load(config: &Config) -> anyhow::Result<Self> {
         let mut identities = Self::default();
         for listener in &config.listeners {
@@ -43,7 +58,12 @@ impl Identities {
             if settings.certificates.is_empty() {
                 let local = match identities.local.take() {
                     Some(local) => local,
-                    None => local_certificates(&config.node.data_dir)?,
+                    None => LocalCertificates::ensure(
+                        &local_directory(&config.node.data_dir),
+                        &host_name(),
+                        SystemTime::now(),
+                    )
+                    .context("the local certificate cannot be made")?,
                 };
                 settings.certificates.push(local.files());
                 identities.local = Some(local);
@@ -55,16 +75,6 @@ impl Identities {
                 .insert(listener.name.clone(), identity);
         }
         Ok(identities)
-    }
-
-    /// Whether the certificates that the configuration names can be loaded. Nothing is made.
-    pub(crate) fn check(config: &Config) -> anyhow::Result<()> {
-        let mut named = config.clone();
-        named.listeners.retain(|listener| {
-            let tls = listener.tls.as_ref();
-            tls.is_some_and(|tls| !tls.settings.certificates.is_empty())
-        });
-        Self::load(&named).map(drop)
     }
 
     /// Watches the files. What fails is told by the log, the metrics and `check`; the old
@@ -91,7 +101,7 @@ impl Identities {
                 }
                 _ = due.tick() => {
                     let Some(local) = self.local.clone() else { continue };
-                    let renewing = move || local.renew_if_due(SystemTime::now());
+                    let renewing = move || local.renew_if_due(&host_name(), SystemTime::now());
                     // The watcher sees what is new.
                     if let Ok(Err(error)) = tokio::task::spawn_blocking(renewing).await {
                         tracing::error!(%error, "The local certificate cannot be renewed.");

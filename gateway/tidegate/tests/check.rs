@@ -6,8 +6,11 @@
 )]
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Output};
+use std::time::{Duration, SystemTime};
 
+use rcgen::{CertificateParams, KeyPair};
 use tempfile::TempDir;
 
 fn check(directory: &TempDir, arguments: &[&str], environment: &[(&str, &str)]) -> Output {
@@ -127,4 +130,67 @@ fn a_setting_without_a_value_is_refused_by_the_command_line() {
     let output = check(&directory, &["--set", "limits.max_inflight"], &[]);
     assert_eq!(output.status.code(), Some(2));
     assert!(text(&output.stderr).contains("section.key=value"));
+}
+
+#[test]
+fn what_is_asked_of_clients_is_checked_also_where_the_certificate_is_the_local_one() {
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join("clients.pem"), "garbage").unwrap();
+    let arguments = ["--set", "listeners.mqtts.tls.client_ca=clients.pem"];
+    let output = check(&directory, &arguments, &[]);
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert_eq!(
+        said,
+        "error: listener mqtts: clients.pem: there is no certificate \
+         (-----BEGIN CERTIFICATE-----) in it\n"
+    );
+}
+
+#[test]
+fn every_listener_with_bad_files_is_told() {
+    let directory = tempfile::tempdir().unwrap();
+    let arguments = [
+        "--set",
+        "listeners.mqtts.tls.client_ca=a.pem",
+        "--set",
+        "listeners.wss.tls.client_ca=b.pem",
+    ];
+    let output = check(&directory, &arguments, &[]);
+    assert_eq!(output.status.code(), Some(2));
+    assert_eq!(
+        text(&output.stderr),
+        "error: listener mqtts: a.pem: there is no such file\n\
+         error: listener wss: b.pem: there is no such file\n"
+    );
+}
+
+#[test]
+fn what_should_not_stay_is_a_warning() {
+    let directory = tempfile::tempdir().unwrap();
+    let key = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+    params.not_after = (SystemTime::now() - Duration::from_secs(86_400)).into();
+    let write = |name: &str, mode, text: String| {
+        let path = directory.path().join(name);
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    };
+    write("a.crt", 0o644, params.self_signed(&key).unwrap().pem());
+    write("a.key", 0o644, key.serialize_pem());
+    let arguments = [
+        "--set",
+        "listeners.mqtts.tls.cert=a.crt",
+        "--set",
+        "listeners.mqtts.tls.key=a.key",
+    ];
+    let output = check(&directory, &arguments, &[]);
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(
+        text(&output.stderr),
+        "warning: listener mqtts: a.crt: the certificate has expired; clients will refuse it\n\
+         warning: listener mqtts: a.key: the private key can be read by other users; its mode \
+         should be 0600\n\
+         The configuration is valid.\n"
+    );
 }

@@ -1,22 +1,24 @@
 //! From a connected socket to a TLS stream, bounded in time and number.
+//!
+//! A handshake has one of so many turns while there is something to do for it. One whose client lets it
+//! wait gives its turn to the next, and queues for another when the client has moved: turns bound the
+//! work and the memory of handshakes, and whoever begins many and ends none keeps nobody out.
 
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::pki_types::UnixTime;
-use rustls::{HandshakeKind, ServerConnection};
+use rustls::{CommonState, HandshakeKind};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
-use tokio_rustls::TlsAcceptor;
 
+use crate::counters::InProgress;
 use crate::identity::Current;
-use crate::{Counters, Foreign, HandshakeError, Identity, Peer, Stage};
-
-/// A TLS connection of a client.
-pub type Stream = tokio_rustls::server::TlsStream<TcpStream>;
+use crate::resolver::Noting;
+use crate::{Counters, Foreign, HandshakeError, Identity, Peer, Stage, Stream};
 
 /// RFC 8446, 5.1: "If a TLS implementation receives an unexpected record type, it MUST terminate the
 /// connection with an `unexpected_message` alert." A record of type alert, fatal, 10.
@@ -27,13 +29,18 @@ const UNEXPECTED_MESSAGE: [u8; 7] = [21, 3, 3, 0, 2, 2, 10];
 const LINGER_TIME: Duration = Duration::from_secs(2);
 const LINGER_BYTES: usize = 1024 * 1024;
 
+/// How long a handshake keeps its turn while its client lets it wait: longer than the way there and
+/// back over most networks, much shorter than anybody waits for a turn.
+const PATIENCE: Duration = Duration::from_millis(250);
+
 /// Limits of a listener's handshakes.
 #[derive(Debug, Clone, Copy)]
 pub struct AcceptSettings {
     /// How long a client may take to send its first byte and get its turn, and then again for the
     /// handshake itself.
     pub handshake_timeout: Duration,
-    /// How many handshakes may be under way at once. Further ones wait in order of arrival.
+    /// How many handshakes may be under way at once. Further ones wait in order of arrival. Those whose
+    /// client lets them wait do not count.
     pub max_handshakes: usize,
 }
 
@@ -44,6 +51,12 @@ pub struct Acceptor {
     handshake_timeout: Duration,
     turns: Semaphore,
     counters: Counters,
+}
+
+/// One of the handshakes under way.
+struct Turn<'a> {
+    _permit: SemaphorePermit<'a>,
+    _in_progress: InProgress<'a>,
 }
 
 impl Acceptor {
@@ -78,7 +91,7 @@ impl Acceptor {
     /// Why there is no connection. The client has then been told by an alert, where there was anything
     /// to tell and a way to do it, and the socket is closed.
     pub async fn accept(&self, stream: TcpStream) -> Result<(Stream, Peer), HandshakeError> {
-        let result = match self.turn(&stream).await {
+        let result = match self.first_turn(&stream).await {
             // Boxed: a handshake's state is some kilobytes and would otherwise be part of the
             // caller's task for as long as the connection lives.
             Ok(turn) => Box::pin(self.shake_hands(stream, turn)).await,
@@ -100,7 +113,7 @@ impl Acceptor {
     }
 
     /// Waits for the first bytes, which must be TLS and stay where they are, and then for a turn.
-    async fn turn(&self, stream: &TcpStream) -> Result<SemaphorePermit<'_>, HandshakeError> {
+    async fn first_turn(&self, stream: &TcpStream) -> Result<Turn<'_>, HandshakeError> {
         let limit = self.handshake_timeout;
         let mut stage = Stage::FirstBytes;
         let waiting = async {
@@ -113,32 +126,54 @@ impl Acceptor {
                     None => stage = Stage::Turn,
                 },
             }
-            // The semaphore is never closed.
-            self.turns.acquire().await.map_err(|_| HandshakeError::Lost)
+            self.turn().await.map_err(HandshakeError::from_io)
         };
         let turn = timeout(limit, waiting).await;
         turn.unwrap_or_else(|_| Err(HandshakeError::Timeout { stage, limit }))
     }
 
+    async fn turn(&self) -> io::Result<Turn<'_>> {
+        // The semaphore is never closed.
+        let permit = self.turns.acquire().await.map_err(io::Error::other)?;
+        Ok(Turn {
+            _permit: permit,
+            _in_progress: self.counters.begin(),
+        })
+    }
+
+    /// Shakes hands, with a turn while there is something to do.
+    async fn take_turns(&self, stream: &mut Stream, first: Turn<'_>) -> io::Result<()> {
+        let mut turn = first;
+        loop {
+            if let Ok(done) = timeout(PATIENCE, stream.shake_hands()).await {
+                return done;
+            }
+            // It may be this side that has not got round to it: a processor that is busy is no reason
+            // to queue again.
+            if let Ok(moved) = timeout(Duration::ZERO, stream.moves()).await {
+                moved?;
+                continue;
+            }
+            drop(turn);
+            stream.moves().await?;
+            turn = self.turn().await?;
+        }
+    }
+
     async fn shake_hands(
         &self,
         stream: TcpStream,
-        turn: SemaphorePermit<'_>,
+        turn: Turn<'_>,
     ) -> Result<(Stream, Peer), HandshakeError> {
         let limit = self.handshake_timeout;
-        let in_progress = self.counters.begin();
         let current = self.identity.current();
-        let handshake = TlsAcceptor::from(current.config.clone())
-            .accept(stream)
-            .into_fallible();
-        let handshake = timeout(limit, handshake).await;
-        drop(in_progress);
-        drop(turn);
-        let stream = match handshake {
-            Ok(Ok(stream)) => stream,
-            Ok(Err((error, stream))) => {
-                // The alert is already written.
-                linger(stream, &[]).await;
+        let (config, server_name) = Noting::server_name(&current.config);
+        let mut stream = Stream::new(stream, config).map_err(HandshakeError::Refused)?;
+        match timeout(limit, self.take_turns(&mut stream, turn)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                // The alert is already written, if there is one.
+                linger(stream.into_tcp(), &[]).await;
                 return Err(HandshakeError::from_io(error));
             }
             Err(_) => {
@@ -147,9 +182,9 @@ impl Acceptor {
                     limit,
                 });
             }
-        };
+        }
 
-        let connection = stream.get_ref().1;
+        let connection = stream.common();
         let resumed = connection.handshake_kind() == Some(HandshakeKind::Resumed);
         // As of now, which is not always as of the beginning of the handshake.
         let latest = self.identity.current();
@@ -158,7 +193,7 @@ impl Acceptor {
         } else {
             Ok(())
         };
-        match verdict.and_then(|()| Peer::of(connection, resumed)) {
+        match verdict.and_then(|()| Peer::of(connection, server_name.take(), resumed)) {
             Ok(peer) => Ok((stream, peer)),
             Err(error) => {
                 close(stream).await;
@@ -171,7 +206,7 @@ impl Acceptor {
 /// Checks the client's certificate as if it had been shown now. A ticket says that it was good when the
 /// ticket was made (rustls checks no more); since then it may have expired, or its revocation list. And
 /// while a handshake went on, other authorities or lists may have come into use.
-fn still_holds(current: &Current, connection: &ServerConnection) -> Result<(), rustls::Error> {
+fn still_holds(current: &Current, connection: &CommonState) -> Result<(), rustls::Error> {
     let Some(verifier) = &current.verifier else {
         return Ok(());
     };
@@ -187,7 +222,7 @@ fn still_holds(current: &Current, connection: &ServerConnection) -> Result<(), r
 /// Says `close_notify` and closes.
 async fn close(mut stream: Stream) {
     if timeout(LINGER_TIME, stream.shutdown()).await.is_ok() {
-        linger(stream.into_inner().0, &[]).await;
+        linger(stream.into_tcp(), &[]).await;
     }
 }
 

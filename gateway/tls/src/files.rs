@@ -15,9 +15,9 @@ const LIMIT: u64 = 32 * 1024 * 1024;
 
 /// The whole file, if it is one.
 pub(crate) fn read(path: &Path) -> Result<Vec<u8>, LoadError> {
-    let failed = |source: io::Error| LoadError::Read {
+    let failed = |error: io::Error| LoadError::Read {
         path: path.to_owned(),
-        source,
+        error,
     };
     // Asked before opening: opening a pipe would wait for its writer.
     if !fs::metadata(path).map_err(failed)?.is_file() {

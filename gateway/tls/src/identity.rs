@@ -2,7 +2,6 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
@@ -10,7 +9,7 @@ use rustls::ServerConfig;
 use rustls::server::danger::ClientCertVerifier;
 
 use crate::server_config::{self, Built, Contents, Tickets};
-use crate::{LoadError, Settings, Status, files};
+use crate::{LoadError, Settings, Status};
 
 /// A listener's certificates and what it asks of clients, shared by all that accept for it.
 ///
@@ -110,22 +109,26 @@ impl Identity {
     /// calls it when something changes.
     pub fn check(&self) -> Outcome {
         let mut state = self.state.lock();
-        let contents = Contents::read(&self.settings);
-        let attempt = match &contents {
-            Ok(contents) => Attempt::Contents(contents.digest()),
-            Err(error) => Attempt::Unreadable(error.to_string()),
-        };
+        let (mut attempt, contents) = self.look();
         if attempt == state.attempt {
             return Outcome::Unchanged;
         }
-        state.attempt = attempt;
-        let built = contents.and_then(|contents| {
+        let build = |contents: Contents| {
             server_config::build(&self.settings, &contents, state.tickets.as_ref())
-        });
+        };
+        let mut built = contents.and_then(build);
+        if built.is_err() {
+            // All files may have been swapped as one while they were read one by one: half of the old
+            // and half of the new is nobody's mistake.
+            let (second, contents) = self.look();
+            if second != attempt {
+                (attempt, built) = (second, contents.and_then(build));
+            }
+        }
+        state.attempt = attempt;
         match built {
             Ok(built) => {
                 self.current.store(Arc::new(state.adopt(built)));
-                state.status.last_error = None;
                 state.status.reloads_succeeded += 1;
                 drop(state);
                 tracing::info!(
@@ -149,41 +152,41 @@ impl Identity {
         }
     }
 
+    fn look(&self) -> (Attempt, Result<Contents, LoadError>) {
+        let contents = Contents::read(&self.settings);
+        let attempt = match &contents {
+            Ok(contents) => Attempt::Contents(contents.digest()),
+            Err(error) => Attempt::Unreadable(error.to_string()),
+        };
+        (attempt, contents)
+    }
+
     /// Certificates in use, expiry, reloads.
     #[must_use]
     pub fn status(&self) -> Status {
         self.state.lock().status.clone()
     }
 
+    /// Says once more why the files as they are now are not in use, if they are not: whoever asks for
+    /// a look wants to know, and [`Outcome::Unchanged`] says nothing.
+    pub(crate) fn remind(&self) {
+        if let Some(error) = self.status().last_error {
+            tracing::error!(
+                listener = self.listener,
+                error,
+                "The listener's certificate files still cannot be used; the certificates from \
+                 before stay in use."
+            );
+        }
+    }
+
     /// Says what works but should not stay as it is.
     fn warn(&self) {
-        for files in &self.settings.certificates {
-            if files::is_open_to_others(&files.key) {
-                tracing::warn!(
-                    listener = self.listener,
-                    file = %files.key.display(),
-                    "The private key can be read by other users; its mode should be 0600."
-                );
-            }
-        }
-        let now = SystemTime::now();
-        let status = self.status();
-        for certificate in &status.certificates {
-            if certificate.not_after < now || certificate.not_before > now {
-                tracing::warn!(
-                    listener = self.listener,
-                    subject = certificate.subject,
-                    "The certificate has expired or is not yet valid; clients will refuse it."
-                );
-            }
-        }
-        if status
-            .crl_next_update
-            .is_some_and(|next_update| next_update < now)
-        {
+        for warning in self.status().warnings {
             tracing::warn!(
                 listener = self.listener,
-                "A revocation list has expired; its authority's clients are refused."
+                warning,
+                "The listener's certificates need attention."
             );
         }
     }
@@ -202,9 +205,11 @@ impl State {
     /// Keeps what is for operators and for the next reload; returns what is for handshakes.
     fn adopt(&mut self, built: Built) -> Current {
         self.tickets = built.tickets;
-        self.status.certificates = built.certificates;
-        self.status.client_ca_subjects = built.client_ca_subjects;
-        self.status.crl_next_update = built.crl_next_update;
+        self.status = Status {
+            reloads_succeeded: self.status.reloads_succeeded,
+            reloads_failed: self.status.reloads_failed,
+            ..built.status
+        };
         Current {
             config: built.config,
             verifier: built.verifier,

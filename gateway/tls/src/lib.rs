@@ -10,6 +10,7 @@
 //! only. Nothing reads or installs the process-wide default provider; see [`provider`].
 
 mod acceptor;
+mod backlog;
 pub mod client;
 mod counters;
 mod files;
@@ -21,13 +22,16 @@ mod paths;
 mod peer;
 mod provider;
 mod resolver;
+mod scratch;
 mod server_config;
+mod session;
 mod settings;
 mod status;
+mod stream;
 mod watcher;
 mod x509;
 
-pub use acceptor::{AcceptSettings, Acceptor, Stream};
+pub use acceptor::{AcceptSettings, Acceptor};
 pub use counters::Counters;
 pub use handshake_error::{Foreign, HandshakeError, Stage};
 pub use identity::{Identity, Outcome};
@@ -36,4 +40,5 @@ pub use peer::{ClientCertificate, Peer};
 pub use provider::provider;
 pub use settings::{CertificateFiles, ClientAuth, ClientCa, MinVersion, Settings};
 pub use status::{CertificateStatus, Status};
+pub use stream::Stream;
 pub use watcher::Watcher;

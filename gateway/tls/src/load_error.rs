@@ -11,12 +11,12 @@ pub enum LoadError {
     #[error("no certificate is configured")]
     NothingConfigured,
     /// The file could not be read.
-    #[error("{path}: {}", read_problem(source))]
+    #[error("{path}: {}", read_problem(error))]
     Read {
         /// The file.
         path: PathBuf,
-        /// Why.
-        source: io::Error,
+        /// Why. Part of the text, and for that reason not the error's source as well.
+        error: io::Error,
     },
     /// It is a directory, a pipe, a device.
     #[error("{path}: it is not a regular file")]
@@ -84,7 +84,13 @@ pub enum LoadError {
     },
     /// The parts are good and yet `rustls` takes exception.
     #[error("the TLS configuration cannot be built: {0}")]
-    Config(#[from] rustls::Error),
+    Config(rustls::Error),
+}
+
+impl From<rustls::Error> for LoadError {
+    fn from(error: rustls::Error) -> Self {
+        Self::Config(error)
+    }
 }
 
 fn read_problem(error: &io::Error) -> String {

@@ -1,6 +1,6 @@
 //! Who is at the other end, once the handshake is over.
 
-use rustls::{ProtocolVersion, ServerConnection};
+use rustls::{CommonState, ProtocolVersion};
 
 use crate::x509::Facts;
 
@@ -32,7 +32,11 @@ pub struct ClientCertificate {
 
 impl Peer {
     /// The error is a certificate that passed its checks and cannot be read.
-    pub(crate) fn of(connection: &ServerConnection, resumed: bool) -> Result<Self, rustls::Error> {
+    pub(crate) fn of(
+        connection: &CommonState,
+        server_name: Option<String>,
+        resumed: bool,
+    ) -> Result<Self, rustls::Error> {
         let certificate = connection
             .peer_certificates()
             .and_then(<[_]>::first)
@@ -44,7 +48,7 @@ impl Peer {
             .transpose()?;
         Ok(Self {
             certificate,
-            server_name: connection.server_name().map(str::to_owned),
+            server_name,
             version: connection
                 .protocol_version()
                 .unwrap_or(ProtocolVersion::Unknown(0)),

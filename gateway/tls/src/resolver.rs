@@ -2,8 +2,9 @@
 //! names in the certificates (RFC 6125, 6.4: exact, or one wildcard in place of the leftmost label).
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
+use rustls::ServerConfig;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 
@@ -64,5 +65,52 @@ impl ResolvesServerCert for Resolver {
             .or(candidates.first())
             .unwrap_or(&self.default);
         Some(fitting.clone())
+    }
+}
+
+/// The server name of one handshake. rustls tells it to a resolver and, of an unbuffered connection,
+/// to nobody else.
+#[derive(Debug, Default)]
+pub(crate) struct ServerName(Arc<OnceLock<String>>);
+
+impl ServerName {
+    /// Lower case.
+    pub(crate) fn take(self) -> Option<String> {
+        self.0.get().cloned()
+    }
+}
+
+/// Resolves as another does and notes the server name. Good for one handshake.
+#[derive(Debug)]
+pub(crate) struct Noting {
+    inner: Arc<dyn ResolvesServerCert>,
+    name: Arc<OnceLock<String>>,
+}
+
+impl Noting {
+    /// A configuration of the same content that notes the server name. All that matters beyond one
+    /// connection, like tickets, is shared.
+    pub(crate) fn server_name(config: &ServerConfig) -> (Arc<ServerConfig>, ServerName) {
+        let name = ServerName::default();
+        let mut config = config.clone();
+        config.cert_resolver = Arc::new(Self {
+            inner: config.cert_resolver,
+            name: name.0.clone(),
+        });
+        (Arc::new(config), name)
+    }
+}
+
+impl ResolvesServerCert for Noting {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        if let Some(name) = hello.server_name() {
+            // A second ClientHello has the same name, or rustls refuses it (RFC 8446, 4.1.2).
+            let _ = self.name.set(name.to_owned());
+        }
+        self.inner.resolve(hello)
+    }
+
+    fn only_raw_public_keys(&self) -> bool {
+        self.inner.only_raw_public_keys()
     }
 }

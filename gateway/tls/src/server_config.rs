@@ -8,12 +8,14 @@ use rustls::crypto::aws_lc_rs::Ticketer;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{NoServerSessionStorage, ProducesTickets, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
-use rustls::{RootCertStore, ServerConfig, version};
+use rustls::{CertificateError, RootCertStore, ServerConfig, version};
 
 use crate::provider::digest;
 use crate::resolver::Resolver;
 use crate::x509::{self, Facts};
-use crate::{CertificateStatus, ClientAuth, LoadError, MinVersion, Settings, files, provider};
+use crate::{
+    CertificateStatus, ClientAuth, LoadError, MinVersion, Settings, Status, files, provider,
+};
 
 /// Everything the settings name, as read at one time.
 pub(crate) struct Contents {
@@ -86,9 +88,8 @@ pub(crate) struct Built {
     pub(crate) config: Arc<ServerConfig>,
     pub(crate) verifier: Option<Arc<dyn ClientCertVerifier>>,
     pub(crate) tickets: Option<Tickets>,
-    pub(crate) certificates: Vec<CertificateStatus>,
-    pub(crate) client_ca_subjects: Vec<String>,
-    pub(crate) crl_next_update: Option<SystemTime>,
+    /// Without what is said of reloads.
+    pub(crate) status: Status,
 }
 
 /// Builds a configuration. All or nothing.
@@ -98,6 +99,7 @@ pub(crate) fn build(
     previous: Option<&Tickets>,
 ) -> Result<Built, LoadError> {
     let (resolver, certificates) = resolver(settings, contents)?;
+    let resolver = resolver.ok_or(LoadError::NothingConfigured)?;
     let trust = trust(&settings.client, contents)?;
 
     let versions: &[&rustls::SupportedProtocolVersion] = match settings.min_version {
@@ -126,18 +128,56 @@ pub(crate) fn build(
 
     Ok(Built {
         config: Arc::new(config),
-        verifier: trust.verifier,
+        verifier: trust.verifier.clone(),
         tickets,
-        certificates,
-        client_ca_subjects: trust.subjects,
-        crl_next_update: trust.crl_next_update,
+        status: describe(settings, certificates, trust),
     })
 }
 
+/// What a configuration of this would be like. Without certificates it could not be built, and what
+/// there is is checked.
+pub(crate) fn status(settings: &Settings, contents: &Contents) -> Result<Status, LoadError> {
+    let (_, certificates) = resolver(settings, contents)?;
+    let trust = trust(&settings.client, contents)?;
+    Ok(describe(settings, certificates, trust))
+}
+
+fn describe(settings: &Settings, certificates: Vec<CertificateStatus>, trust: Trust) -> Status {
+    let now = SystemTime::now();
+    let mut warnings = Vec::new();
+    for (files, certificate) in settings.certificates.iter().zip(&certificates) {
+        let (chain, key) = (files.chain.display(), files.key.display());
+        if certificate.not_after < now {
+            warnings.push(format!(
+                "{chain}: the certificate has expired; clients will refuse it"
+            ));
+        }
+        if certificate.not_before > now {
+            warnings.push(format!(
+                "{chain}: the certificate is not valid yet; clients will refuse it"
+            ));
+        }
+        if files::is_open_to_others(&files.key) {
+            warnings.push(format!(
+                "{key}: the private key can be read by other users; its mode should be 0600"
+            ));
+        }
+    }
+    warnings.extend(trust.warnings);
+    Status {
+        certificates,
+        client_ca_subjects: trust.subjects,
+        crl_next_update: trust.crl_next_update,
+        warnings,
+        ..Status::default()
+    }
+}
+
+/// Nothing to resolve if there is no certificate.
 fn resolver(
     settings: &Settings,
     contents: &Contents,
-) -> Result<(Resolver, Vec<CertificateStatus>), LoadError> {
+) -> Result<(Option<Resolver>, Vec<CertificateStatus>), LoadError> {
     let mut resolver: Option<Resolver> = None;
     let mut statuses = Vec::with_capacity(settings.certificates.len());
     for (paths, (chain, key)) in settings.certificates.iter().zip(&contents.certificates) {
@@ -148,7 +188,7 @@ fn resolver(
             .add(&facts.names, &certified);
         statuses.push(facts.into());
     }
-    Ok((resolver.ok_or(LoadError::NothingConfigured)?, statuses))
+    Ok((resolver, statuses))
 }
 
 /// The chain and the key of its first certificate, if they are a pair.
@@ -178,8 +218,21 @@ pub(crate) fn certified_key(
         }),
         Err(error) => Err(LoadError::Certificate {
             path: chain_path.to_owned(),
-            reason: error.to_string(),
+            reason: certified
+                .end_entity_cert()
+                .ok()
+                .and_then(|der| x509::outdated(der))
+                .unwrap_or_else(|| reason(&error)),
         }),
+    }
+}
+
+/// What `rustls` says of a certificate, which it takes for the peer's.
+fn reason(error: &rustls::Error) -> String {
+    match error {
+        rustls::Error::InvalidCertificate(CertificateError::Other(error)) => error.to_string(),
+        rustls::Error::InvalidCertificate(error) => error.to_string(),
+        error => error.to_string(),
     }
 }
 
@@ -195,6 +248,7 @@ struct Trust {
     verifier: Option<Arc<dyn ClientCertVerifier>>,
     subjects: Vec<String>,
     crl_next_update: Option<SystemTime>,
+    warnings: Vec<String>,
 }
 
 fn trust(client: &ClientAuth, contents: &Contents) -> Result<Trust, LoadError> {
@@ -210,7 +264,7 @@ fn trust(client: &ClientAuth, contents: &Contents) -> Result<Trust, LoadError> {
             .add(certificate)
             .map_err(|error| LoadError::Certificate {
                 path: paths.ca.clone(),
-                reason: error.to_string(),
+                reason: reason(&error),
             })?;
         raw_subjects.push((facts.raw_subject, facts.subject.clone()));
         trust.subjects.push(facts.subject);
@@ -236,12 +290,20 @@ fn trust(client: &ClientAuth, contents: &Contents) -> Result<Trust, LoadError> {
         }
         for (raw, subject) in &raw_subjects {
             if !issuers.contains(raw) {
-                tracing::warn!(
-                    file = %path.display(),
-                    authority = subject,
-                    "There is no revocation list of this authority: its clients will be refused."
-                );
+                trust.warnings.push(format!(
+                    "{}: there is no revocation list of {subject} in it; its clients are refused",
+                    path.display()
+                ));
             }
+        }
+        if trust
+            .crl_next_update
+            .is_some_and(|next_update| next_update < SystemTime::now())
+        {
+            trust.warnings.push(format!(
+                "{}: a revocation list has expired; its authority's clients are refused",
+                path.display()
+            ));
         }
         // The whole chain is checked and a status that is not known is refused: both are the
         // verifier's defaults. That an expired list is refused is not.

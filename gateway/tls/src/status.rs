@@ -3,8 +3,9 @@
 use std::path::Path;
 use std::time::SystemTime;
 
+use crate::server_config::{self, Contents};
 use crate::x509::{Facts, Name};
-use crate::{LoadError, files};
+use crate::{LoadError, Settings, files};
 
 /// The state of a listener's certificates.
 #[derive(Debug, Clone, Default)]
@@ -15,12 +16,28 @@ pub struct Status {
     pub client_ca_subjects: Vec<String>,
     /// When the first of the revocation lists expires. From then on clients are refused.
     pub crl_next_update: Option<SystemTime>,
+    /// What works and should not stay as it is, such as a certificate that has expired: as of the
+    /// moment the files were read. Each is half a sentence that begins with the file's name.
+    pub warnings: Vec<String>,
     /// Why the files as they are now are not in use. The certificates are then older than the files.
     pub last_error: Option<String>,
     /// How many times changed files were taken into use.
     pub reloads_succeeded: u64,
     /// How many times changed files were not good.
     pub reloads_failed: u64,
+}
+
+impl Status {
+    /// What a listener of these settings would have in use, without one: to show it, or to say
+    /// beforehand what is wrong. Without a certificate in the settings the rest is checked all the same.
+    /// Nothing is made and nothing goes to the log.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with which file.
+    pub fn read(settings: &Settings) -> Result<Self, LoadError> {
+        server_config::status(settings, &Contents::read(settings)?)
+    }
 }
 
 /// One certificate in use.

@@ -40,7 +40,7 @@ pub struct Watcher {
 enum Signal {
     /// Something changed; more may follow.
     Changed,
-    /// Look at once.
+    /// Look at once: somebody has asked.
     Now,
 }
 
@@ -73,7 +73,8 @@ impl Watcher {
         Ok(Self { signals, stopped })
     }
 
-    /// Has all files looked at now, for instance because of SIGHUP. Does not wait for it.
+    /// Has all files looked at now, for instance because of SIGHUP. Does not wait for it. Files that
+    /// still cannot be used are told in the log once more.
     pub fn check_now(&self) {
         let _ = self.signals.try_send(Signal::Now);
     }
@@ -103,12 +104,13 @@ struct Events {
 
 impl Worker {
     fn run(mut self, on_outcome: &dyn Fn(&Arc<Identity>, Outcome)) {
-        let mut signal = Some(Signal::Now);
+        let mut signal = Some(Signal::Changed);
         loop {
             // Watch before reading, so that no change falls between.
             self.watch(signal.is_some());
             for identity in &self.identities {
                 match identity.check() {
+                    Outcome::Unchanged if signal == Some(Signal::Now) => identity.remind(),
                     Outcome::Unchanged => {}
                     outcome => on_outcome(identity, outcome),
                 }

@@ -8,6 +8,7 @@ use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::FromDer;
 use x509_parser::revocation_list::CertificateRevocationList;
 use x509_parser::time::ASN1Time;
+use x509_parser::x509::X509Version;
 
 use crate::provider::{fingerprint, hex};
 
@@ -86,6 +87,16 @@ impl Facts {
             raw_subject: certificate.subject().as_raw().to_vec(),
         })
     }
+}
+
+/// In words, what `rustls` cannot use a certificate for because of its version (RFC 5280, 4.1.2.1).
+pub(crate) fn outdated(der: &[u8]) -> Option<String> {
+    let (_, certificate) = X509Certificate::from_der(der).ok()?;
+    let version = certificate.version();
+    (version != X509Version::V3).then(|| {
+        let version = version.0.saturating_add(1);
+        format!("it is X.509 version {version}; TLS needs version 3 (make it with extensions)")
+    })
 }
 
 /// Who signed a revocation list (as encoded) and when the next one is due.

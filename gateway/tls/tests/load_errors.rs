@@ -8,12 +8,15 @@
 
 mod support;
 
+use std::error::Error as _;
 use std::fs;
 use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::time::SystemTime;
 
 use rcgen::KeyPair;
 use support::*;
-use tidegate_tls::{CertificateFiles, ClientAuth, Identity, LoadError, client};
+use tidegate_tls::{CertificateFiles, ClientAuth, Identity, LoadError, Status, client};
 
 fn load(certificate: CertificateFiles, client: ClientAuth) -> Result<(), LoadError> {
     let mut settings = settings(vec![certificate]);
@@ -23,7 +26,10 @@ fn load(certificate: CertificateFiles, client: ClientAuth) -> Result<(), LoadErr
 
 /// The message, which begins with the file's name and contains these words.
 fn assert_says(result: Result<(), LoadError>, file: &std::path::Path, words: &str) {
-    let message = result.unwrap_err().to_string();
+    let error = result.unwrap_err();
+    // Whoever prints an error with its sources has the whole story already.
+    assert!(error.source().is_none(), "{error:?}");
+    let message = error.to_string();
     assert!(
         message.starts_with(str(file)),
         "{message} should begin with {}",
@@ -134,12 +140,127 @@ fn mistakes_with_authorities_and_lists_are_told() {
 }
 
 #[test]
+fn rfc5280_4_1_2_1_a_certificate_of_version_1_is_told() {
+    let folder = Folder::new();
+    let key = folder.write("old.key", &KeyPair::generate().unwrap().serialize_pem());
+    let (request, chain) = (folder.path("old.csr"), folder.path("old.crt"));
+    let openssl = |arguments: &[&str]| {
+        let arguments: Vec<String> = arguments.iter().map(ToString::to_string).collect();
+        text(&openssl_blocking(&arguments, ""))
+    };
+    let (key_path, request) = (str(&key), str(&request));
+    openssl(&[
+        "req", "-new", "-key", key_path, "-subj", "/CN=old", "-out", request,
+    ]);
+    // Without extensions it is version 1.
+    let sign = ["x509", "-req", "-in", request, "-signkey", key_path, "-out"];
+    openssl(&[&sign[..], &[str(&chain)]].concat());
+    let made = openssl(&["x509", "-in", str(&chain), "-noout", "-text"]);
+    assert!(made.contains("Version: 1 "), "{made}");
+    let files = CertificateFiles {
+        chain: chain.clone(),
+        key,
+    };
+    let words = "it is X.509 version 1; TLS needs version 3 (make it with extensions)";
+    assert_says(load(files, ClientAuth::None), &chain, words);
+}
+
+#[test]
+fn what_works_and_should_not_stay_is_told() {
+    let (authority, folder) = (Authority::new("CA"), Folder::new());
+    let (now, names) = (SystemTime::now(), ["localhost"]);
+    let files = |name: &str, not_before, not_after, mode| {
+        let files = folder.write_pair(
+            name,
+            &authority.issue(Leaf {
+                not_before,
+                not_after,
+                ..Leaf::server(&names)
+            }),
+        );
+        fs::set_permissions(&files.key, fs::Permissions::from_mode(mode)).unwrap();
+        files
+    };
+    let (past, soon) = (now - DAY, now + DAY);
+    let good = files("good", past, soon, 0o600);
+    let certificates = vec![
+        good.clone(),
+        files("over", now - 2 * DAY, past, 0o400),
+        files("early", soon, now + 2 * DAY, 0o600),
+        files("open", past, soon, 0o640),
+    ];
+    let ca = folder.write(
+        "ca.crt",
+        &(authority.pem() + &Authority::new("other").pem()),
+    );
+    let crl = folder.write("old.crl", &authority.crl(&[], past));
+    let mut all = settings(certificates);
+    all.client = ClientAuth::Optional(client_ca(ca.clone(), Some(crl)));
+    let expected = [
+        "over.crt: the certificate has expired; clients will refuse it",
+        "early.crt: the certificate is not valid yet; clients will refuse it",
+        "open.key: the private key can be read by other users; its mode should be 0600",
+        "old.crl: there is no revocation list of CN=other in it; its clients are refused",
+        "old.crl: a revocation list has expired; its authority's clients are refused",
+    ];
+    let expected = expected.map(|end| format!("{}/{end}", str(folder.0.path())));
+    assert_eq!(Status::read(&all).unwrap().warnings, expected);
+    let identity = Identity::load("mqtts", all).unwrap();
+    assert_eq!(identity.status().warnings, expected);
+
+    let mut fine = settings(vec![good]);
+    let crl = folder.write("new.crl", &authority.crl(&[], soon));
+    let ca = folder.write("ca.crt", &authority.pem());
+    fine.client = ClientAuth::Required(client_ca(ca, Some(crl)));
+    assert_eq!(Status::read(&fine).unwrap().warnings, [""; 0]);
+}
+
+#[test]
+fn warnings_are_those_of_the_files_in_use() {
+    let (authority, folder) = (Authority::new("CA"), Folder::new());
+    let pair = |not_after| {
+        let pair = authority.issue(Leaf {
+            not_before: SystemTime::now() - 2 * DAY,
+            not_after,
+            ..Leaf::server(&["localhost"])
+        });
+        let files = folder.write_pair("server", &pair);
+        fs::set_permissions(&files.key, fs::Permissions::from_mode(0o600)).unwrap();
+        files
+    };
+    let files = pair(SystemTime::now() - DAY);
+    let identity = Identity::load("mqtts", settings(vec![files])).unwrap();
+    assert_eq!(identity.status().warnings.len(), 1);
+    pair(SystemTime::now() + DAY);
+    identity.check();
+    assert_eq!(identity.status().warnings, [""; 0]);
+    assert_eq!(identity.status().reloads_succeeded, 1);
+}
+
+#[test]
+fn what_is_asked_of_clients_is_checked_without_a_certificate() {
+    let (authority, folder) = (Authority::new("CA"), Folder::new());
+    let ca = folder.write("ca.crt", &authority.pem());
+    let bad = folder.write("bad", "nonsense");
+    let read = |ca, crl| {
+        let mut settings = settings(Vec::new());
+        settings.client = ClientAuth::Optional(client_ca(ca, crl));
+        Status::read(&settings)
+    };
+    let status = read(ca.clone(), None).unwrap();
+    assert_eq!(status.client_ca_subjects.len(), 1);
+    let words = "there is no certificate";
+    assert_says(read(bad.clone(), None).map(|_| ()), &bad, words);
+    let words = "there is no revocation list";
+    assert_says(read(ca, Some(bad.clone())).map(|_| ()), &bad, words);
+}
+
+#[test]
 fn a_file_of_another_user_is_told() {
     // Tests may run as root, who may read everything.
-    let source = io::Error::from(io::ErrorKind::PermissionDenied);
     let error = LoadError::Read {
         path: "/etc/x.key".into(),
-        source,
+        error: io::ErrorKind::PermissionDenied.into(),
     };
     assert_eq!(
         error.to_string(),

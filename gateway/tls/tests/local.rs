@@ -7,21 +7,26 @@
     reason = "a test fails where it stands"
 )]
 
+#[path = "support/log.rs"]
+mod log;
 mod support;
 
+use std::error::Error as _;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::{Arc, Barrier};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
-use rcgen::{CertificateParams, Issuer, KeyPair};
+use log::Log;
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use support::*;
 use tidegate_tls::local::{LocalCertificates, LocalError};
-use tidegate_tls::{CertificateStatus, Identity};
+use tidegate_tls::{CertificateStatus, Status};
 
+const HOST: &str = "Gateway-1";
 const FILES: [&str; 4] = ["ca.crt", "ca.key", "localhost.crt", "localhost.key"];
 
 fn now() -> SystemTime {
@@ -29,7 +34,7 @@ fn now() -> SystemTime {
 }
 
 fn ensure(directory: &Path) -> LocalCertificates {
-    LocalCertificates::ensure(directory, "Gateway-1", now()).unwrap()
+    LocalCertificates::ensure(directory, HOST, now()).unwrap()
 }
 
 fn contents(directory: &Path) -> Vec<Vec<u8>> {
@@ -40,8 +45,8 @@ fn contents(directory: &Path) -> Vec<Vec<u8>> {
 }
 
 fn status(certificates: &LocalCertificates) -> CertificateStatus {
-    let identity = Identity::load("test", settings(vec![certificates.files()])).unwrap();
-    identity.status().certificates.remove(0)
+    let status = Status::read(&settings(vec![certificates.files()])).unwrap();
+    status.certificates[0].clone()
 }
 
 fn verify(arguments: &[&str]) -> Result<String, String> {
@@ -105,7 +110,8 @@ fn later_starts_change_nothing() {
     ensure(&directory);
     let before = contents(&directory);
     for _ in 0..3 {
-        assert!(!ensure(&directory).renew_if_due(now() + 300 * DAY).unwrap());
+        let certificates = ensure(&directory);
+        assert!(!certificates.renew_if_due(HOST, now() + 300 * DAY).unwrap());
     }
     // A clock that has not been set yet is no reason to make everything anew.
     LocalCertificates::ensure(&directory, "gateway-1", SystemTime::UNIX_EPOCH).unwrap();
@@ -118,7 +124,7 @@ fn a_certificate_about_to_expire_is_renewed_by_the_same_authority() {
     let directory = folder.path("tls");
     let certificates = ensure(&directory);
     let (before, serial) = (contents(&directory), status(&certificates).serial);
-    assert!(certificates.renew_if_due(now() + 370 * DAY).unwrap());
+    assert!(certificates.renew_if_due(HOST, now() + 370 * DAY).unwrap());
     let after = contents(&directory);
     assert_eq!(before[..2], after[..2]);
     assert_ne!(before[2], after[2]);
@@ -127,7 +133,7 @@ fn a_certificate_about_to_expire_is_renewed_by_the_same_authority() {
     assert!(status.not_after > now() + 760 * DAY);
     // RFC 5280, 4.1.2.2: unique for each certificate of an authority.
     assert_ne!(status.serial, serial);
-    assert!(!certificates.renew_if_due(now() + 370 * DAY).unwrap());
+    assert!(!certificates.renew_if_due(HOST, now() + 370 * DAY).unwrap());
 }
 
 #[test]
@@ -154,7 +160,7 @@ fn a_damaged_or_missing_certificate_is_made_again() {
 }
 
 #[test]
-fn another_host_name_gets_a_certificate_and_an_authority_only_if_it_needs_one() {
+fn a_name_that_the_authority_may_vouch_for_comes_into_the_certificate() {
     let folder = Folder::new();
     let directory = folder.path("tls");
     ensure(&directory);
@@ -162,10 +168,114 @@ fn another_host_name_gets_a_certificate_and_an_authority_only_if_it_needs_one() 
     let sub = LocalCertificates::ensure(&directory, "a.gateway-1", now()).unwrap();
     assert!(status(&sub).sans.contains(&"DNS:a.gateway-1".to_owned()));
     assert_eq!(contents(&directory)[..2], before[..2]);
+}
+
+#[test]
+fn another_host_name_leaves_the_authority_that_clients_trust() {
+    let folder = Folder::new();
+    let directory = folder.path("tls");
+    ensure(&directory);
+    let before = contents(&directory);
+    // As a container has it that starts again and again.
+    let log = Log::of("host_name=\"c0ffee");
+    let mut second = None;
+    for host_name in ["c0ffee000001", "c0ffee000002", "c0ffee000003"] {
+        let certificates = LocalCertificates::ensure(&directory, host_name, now()).unwrap();
+        let said = log.next();
+        assert!(said.contains(host_name), "{said}");
+        assert!(said.contains("remove ca.crt and ca.key"), "{said}");
+        assert_eq!(contents(&directory)[..2], before[..2], "{host_name}");
+        assert_eq!(
+            status(&certificates).sans,
+            ["DNS:localhost", "IP:127.0.0.1", "IP:::1"]
+        );
+        assert!(!certificates.renew_if_due(host_name, now()).unwrap());
+        log.nothing_within(Duration::ZERO);
+        // What is wanted is what may be had: nothing is made a second time.
+        let made = second.get_or_insert_with(|| contents(&directory));
+        assert_eq!(&contents(&directory), made, "{host_name}");
+        let (ca, leaf) = (certificates.ca(), certificates.certificate());
+        let name = ["-verify_hostname", "localhost"];
+        let verified = [
+            "verify",
+            "-x509_strict",
+            "-CAfile",
+            str(&ca),
+            name[0],
+            name[1],
+        ];
+        verify(&[&verified[..], &[str(&leaf)]].concat()).unwrap();
+    }
+    // The name from before comes back with the host that has it.
+    let back = ensure(&directory);
+    assert!(status(&back).sans.contains(&"DNS:gateway-1".to_owned()));
+    // What the log says to do.
+    for name in ["ca.crt", "ca.key"] {
+        fs::remove_file(directory.join(name)).unwrap();
+    }
     let other = LocalCertificates::ensure(&directory, "other", now()).unwrap();
     assert!(status(&other).sans.contains(&"DNS:other".to_owned()));
-    assert_ne!(contents(&directory)[0], before[0]);
-    assert_ne!(contents(&directory)[1], before[1]);
+    assert_ne!(contents(&directory)[..2], before[..2]);
+}
+
+#[test]
+fn an_authority_without_constraints_may_vouch_for_any_name() {
+    let folder = Folder::new();
+    let directory = folder.path("tls");
+    ensure(&directory);
+    let (pem, key) = {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().unwrap();
+        (params.self_signed(&key).unwrap().pem(), key.serialize_pem())
+    };
+    fs::write(directory.join("ca.crt"), &pem).unwrap();
+    fs::write(directory.join("ca.key"), key).unwrap();
+    let certificates = LocalCertificates::ensure(&directory, "other", now()).unwrap();
+    assert!(status(&certificates).sans.contains(&"DNS:other".to_owned()));
+    assert_eq!(fs::read_to_string(certificates.ca()).unwrap(), pem);
+}
+
+#[test]
+fn looking_for_it_makes_nothing() {
+    let folder = Folder::new();
+    let directory = folder.path("tls");
+    let find = || LocalCertificates::find(&directory).unwrap();
+    assert!(find().is_none());
+    assert!(!directory.exists());
+    let made = ensure(&directory);
+    let before = contents(&directory);
+    assert_eq!(find().unwrap().files(), made.files());
+    assert_eq!(contents(&directory), before);
+    fs::remove_file(made.certificate()).unwrap();
+    assert!(find().is_none());
+    // Something in the way is not the same as nothing there.
+    let error = LocalCertificates::find(&made.ca()).unwrap_err();
+    let said = error.to_string();
+    assert!(said.starts_with(str(&made.ca())), "{said}");
+    assert!(error.source().is_none(), "told once: {error:?}");
+}
+
+#[test]
+fn rfc5280_a_1_ub_common_name_long_host_names_fit() {
+    let label = "x".repeat(63);
+    for host_name in [label.clone(), [label.as_str(); 3].join(".")] {
+        let folder = Folder::new();
+        let directory = folder.path("tls");
+        let made = LocalCertificates::ensure(&directory, &host_name, now()).unwrap();
+        let leaf = status(&made);
+        let ca = CertificateStatus::read(&made.ca()).unwrap().remove(0);
+        for name in [&leaf.subject, &ca.subject] {
+            assert!(name.len() <= 64, "{name}");
+        }
+        assert!(
+            ca.subject.starts_with("Tidegate local CA "),
+            "{}",
+            ca.subject
+        );
+        assert!(ca.subject.contains("(xxx"), "{}", ca.subject);
+        assert!(leaf.sans.contains(&format!("DNS:{host_name}")));
+    }
 }
 
 #[test]
@@ -198,7 +308,7 @@ fn an_authority_about_to_expire_is_made_anew() {
     let directory = folder.path("tls");
     let certificates = ensure(&directory);
     let before = contents(&directory);
-    assert!(certificates.renew_if_due(now() + 3640 * DAY).unwrap());
+    assert!(certificates.renew_if_due(HOST, now() + 3640 * DAY).unwrap());
     assert_ne!(contents(&directory)[..2], before[..2]);
 }
 
@@ -242,7 +352,9 @@ fn a_lost_part_of_the_authority_is_handled() {
     // The key: not needed until a certificate is due.
     fs::remove_file(directory.join("ca.key")).unwrap();
     let certificates = ensure(&directory);
-    let error = certificates.renew_if_due(now() + 370 * DAY).unwrap_err();
+    let error = certificates
+        .renew_if_due(HOST, now() + 370 * DAY)
+        .unwrap_err();
     assert!(error.to_string().contains("ca.key"), "{error}");
 }
 

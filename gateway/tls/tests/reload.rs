@@ -6,6 +6,8 @@
     reason = "a test fails where it stands"
 )]
 
+#[path = "support/log.rs"]
+mod log;
 mod support;
 
 use std::fs;
@@ -15,6 +17,7 @@ use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::Duration;
 
+use log::Log;
 use rustls::pki_types::CertificateDer;
 use support::*;
 use tidegate_tls::{CertificateFiles, Identity, Outcome, Watcher};
@@ -133,6 +136,31 @@ fn a_symbolic_link_swapped_as_kubernetes_does_is_followed() {
         watched.wait_for(&next);
         assert_eq!(watched.identity.status().reloads_succeeded, version as u64);
         assert_eq!(watched.identity.status().reloads_failed, 0);
+    }
+}
+
+#[test]
+fn files_swapped_while_they_are_read_are_nobodys_mistake() {
+    let (authority, folder) = (Authority::new("CA"), Folder::new());
+    publish(folder.0.path(), 0, &server(&authority));
+    let data = folder.path("..data");
+    let files = CertificateFiles {
+        chain: data.join("tls.crt"),
+        key: data.join("tls.key"),
+    };
+    let identity = Identity::load("test", settings(vec![files])).unwrap();
+    for version in 1..=300 {
+        let next = server(&authority);
+        std::thread::scope(|scope| {
+            let swapping = scope.spawn(|| publish(folder.0.path(), version, &next));
+            while !swapping.is_finished() {
+                identity.check();
+            }
+        });
+        identity.check();
+        let status = identity.status();
+        assert_eq!(status.certificates[0].fingerprint, fingerprint(&der(&next)));
+        assert_eq!(status.reloads_failed, 0, "{version}");
     }
 }
 
@@ -263,6 +291,34 @@ fn a_look_can_be_asked_for() {
     folder.write_pair("server", &next);
     watched.watcher.check_now();
     watched.wait_for(&next);
+}
+
+#[test]
+fn whoever_asks_for_a_look_is_told_once_what_still_fails() {
+    let (authority, folder) = (Authority::new("CA"), Folder::new());
+    let good = watch(folder.write_pair("good", &server(&authority)));
+    let files = folder.write_pair("server", &server(&authority));
+    let watched = watch(files.clone());
+    let log = Log::of(str(&files.chain));
+    fs::write(&files.chain, "nonsense").unwrap();
+    watched.wait_for_failure();
+    let first = log.next();
+    assert!(first.contains("have changed and cannot be used"), "{first}");
+    for _ in 0..2 {
+        good.watcher.check_now();
+        watched.watcher.check_now();
+        let again = log.next();
+        assert!(again.contains("still cannot be used"), "{again}");
+        assert!(again.contains("there is no certificate"), "{again}");
+    }
+    // Looking because something has changed, and finding it as it was, is no news.
+    fs::write(&files.chain, "nonsense").unwrap();
+    log.nothing_within(Duration::from_secs(1));
+    let next = server(&authority);
+    folder.write_pair("server", &next);
+    watched.wait_for(&next);
+    watched.watcher.check_now();
+    log.nothing_within(Duration::from_millis(500));
 }
 
 #[tokio::test]

@@ -23,6 +23,8 @@ use crate::x509::{Facts, Name};
 const AUTHORITY_LIFE: Duration = DAY.saturating_mul(3652);
 /// Browsers take no more than 398 days.
 const LEAF_LIFE: Duration = DAY.saturating_mul(397);
+/// No common name is longer (RFC 5280, appendix A.1, ub-common-name).
+const COMMON_NAME: usize = 64;
 /// Clocks differ.
 const GRACE: Duration = Duration::from_secs(60 * 60);
 
@@ -114,10 +116,9 @@ impl Authority {
         // Unique: stores look up a CA by its name, and there may be one of every machine.
         let unique = &fingerprint(key.public_key_raw())[..8];
         let place = host_name.unwrap_or("localhost");
-        params.distinguished_name.push(
-            DnType::CommonName,
-            format!("Tidegate local CA {unique} ({place})"),
-        );
+        params
+            .distinguished_name
+            .push(DnType::CommonName, authority_name(unique, place));
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
@@ -135,13 +136,26 @@ impl Authority {
         })
     }
 
-    /// Whether it may issue for this host name.
+    /// Whether it may issue for this host name (RFC 5280, 4.2.1.10). One without a constraint on DNS
+    /// names, which the gateway does not make, may issue for any.
     pub(super) fn permits(&self, name: &str) -> bool {
-        self.permitted.iter().any(|permitted| {
-            name.strip_suffix(permitted.as_str())
-                .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
-        })
+        self.permitted.is_empty()
+            || self.permitted.iter().any(|permitted| {
+                name.strip_suffix(permitted.as_str())
+                    .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+            })
     }
+}
+
+/// Names people the machine, as far as there is room.
+fn authority_name(unique: &str, place: &str) -> String {
+    let name = format!("Tidegate local CA {unique} ({place})");
+    if name.len() <= COMMON_NAME {
+        return name;
+    }
+    // A host's name is ASCII.
+    let cut: String = name.chars().take(COMMON_NAME - 4).collect();
+    format!("{cut}...)")
 }
 
 /// The DNS names that a CA's name constraints permit.
@@ -192,9 +206,10 @@ pub(super) fn leaf(
     params.not_before = (now - GRACE).into();
     params.not_after = (now - GRACE + LEAF_LIFE).min(authority.not_after).into();
     params.distinguished_name = DistinguishedName::new();
+    let common_name = host_name.filter(|name| name.len() <= COMMON_NAME);
     params
         .distinguished_name
-        .push(DnType::CommonName, host_name.unwrap_or("localhost"));
+        .push(DnType::CommonName, common_name.unwrap_or("localhost"));
     params.subject_alt_names = names(host_name)
         .into_iter()
         .map(|name| match name {

@@ -6,6 +6,10 @@
 //! 4.2.1.10) permit nothing but `localhost`, the host's name, 127.0.0.0/8 and ::1, so whoever trusts it
 //! is not exposed to anything else it might sign.
 //!
+//! It stays until it expires, whatever becomes of the host's name: a container has another at each
+//! start, and its clients have only this CA to know it by. A name that it may not vouch for is left out
+//! of the certificate.
+//!
 //! What it is not: a CA to issue certificates to devices, or anything to be reached from elsewhere.
 
 mod issue;
@@ -17,7 +21,7 @@ use std::time::{Duration, SystemTime};
 
 use rcgen::KeyPair;
 
-use crate::x509::{Facts, Name};
+use crate::x509::Facts;
 use crate::{CertificateFiles, server_config};
 use issue::{Authority, Issued};
 use store::Store;
@@ -26,11 +30,11 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// Renewed when less than this remains.
 const MARGIN: Duration = DAY.saturating_mul(30);
 
-/// Where the local certificates are. Made by [`LocalCertificates::ensure`].
+/// Where the local certificates are: made by [`LocalCertificates::ensure`], or only looked for by
+/// [`LocalCertificates::find`].
 #[derive(Debug, Clone)]
 pub struct LocalCertificates {
     directory: PathBuf,
-    host_name: Option<String>,
 }
 
 /// Why there are no local certificates.
@@ -38,12 +42,12 @@ pub struct LocalCertificates {
 #[non_exhaustive]
 pub enum LocalError {
     /// A file or the directory could not be read, made or written.
-    #[error("{path}: {source}")]
+    #[error("{path}: {error}")]
     Io {
         /// The file.
         path: PathBuf,
-        /// Why.
-        source: io::Error,
+        /// Why. Part of the text, and for that reason not the error's source as well.
+        error: io::Error,
     },
     /// A file of the CA is there and is not what the gateway has put there. Overwriting it might
     /// destroy what somebody needs.
@@ -59,15 +63,22 @@ pub enum LocalError {
     },
     /// A certificate could not be made.
     #[error("a certificate could not be made: {0}")]
-    Issue(#[from] rcgen::Error),
+    Issue(rcgen::Error),
+}
+
+impl From<rcgen::Error> for LocalError {
+    fn from(error: rcgen::Error) -> Self {
+        Self::Issue(error)
+    }
 }
 
 impl LocalCertificates {
     /// Makes what is missing, damaged, about to expire or for another host. Does nothing if all is
     /// well. Of several processes that do this at the same time one works and the others wait.
     ///
-    /// A host name that is no DNS name is left out. A CA that does not cover the host's name or is
-    /// about to expire is replaced, and the log says that clients must trust the new one.
+    /// A host name that is no DNS name is left out. So is one that the CA may not vouch for, and the
+    /// log says what to do. The CA itself is replaced only when it is about to expire, and the log says
+    /// that clients must trust the new one.
     ///
     /// # Errors
     ///
@@ -75,29 +86,73 @@ impl LocalCertificates {
     pub fn ensure(directory: &Path, host_name: &str, now: SystemTime) -> Result<Self, LocalError> {
         let certificates = Self {
             directory: directory.to_owned(),
-            host_name: issue::host_name(host_name),
         };
-        certificates.renew_if_due(now)?;
+        let host_name = issue::host_name(host_name);
+        let (authority, _) = certificates.renew(host_name.as_deref(), now)?;
+        if let Some(host_name) = host_name
+            && !authority.permits(&host_name)
+        {
+            tracing::warn!(
+                host_name,
+                ca = %certificates.ca().display(),
+                "The host's name is not in the local certificate: the local CA was made for another \
+                 name and may not vouch for this one. Configure a certificate, or remove ca.crt and \
+                 ca.key and start again to have a CA for this name made, which clients then have to \
+                 trust."
+            );
+        }
         Ok(certificates)
     }
 
-    /// The same later on: to be called once a day. Returns whether the certificate was renewed; a
-    /// [`crate::Watcher`] sees that by itself. Blocks.
+    /// Those of the directory, if they have been made. Makes and changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// Whether they are there cannot be told.
+    pub fn find(directory: &Path) -> Result<Option<Self>, LocalError> {
+        let certificates = Self {
+            directory: directory.to_owned(),
+        };
+        for path in [certificates.ca(), certificates.certificate()] {
+            match path.try_exists() {
+                Ok(true) => {}
+                Ok(false) => return Ok(None),
+                Err(error) => return Err(LocalError::Io { path, error }),
+            }
+        }
+        Ok(Some(certificates))
+    }
+
+    /// The same as [`LocalCertificates::ensure`] later on: to be called once a day. Returns whether
+    /// the certificate was renewed; a [`crate::Watcher`] sees that by itself. Blocks.
     ///
     /// # Errors
     ///
     /// What could not be done with which file.
-    pub fn renew_if_due(&self, now: SystemTime) -> Result<bool, LocalError> {
+    pub fn renew_if_due(&self, host_name: &str, now: SystemTime) -> Result<bool, LocalError> {
+        let host_name = issue::host_name(host_name);
+        let (_, renewed) = self.renew(host_name.as_deref(), now)?;
+        Ok(renewed)
+    }
+
+    /// The CA as it is now, and whether the certificate was renewed.
+    fn renew(
+        &self,
+        host_name: Option<&str>,
+        now: SystemTime,
+    ) -> Result<(Authority, bool), LocalError> {
         let store = Store::open(&self.directory)?;
         let authority = match Authority::load(&store)? {
-            Some(authority) if self.may_stay(&authority, now) => authority,
-            existing => self.make_authority(&store, existing.is_some(), now)?,
+            // One from the future was made before the clock went wrong.
+            Some(authority) if authority.not_after > now + MARGIN => authority,
+            existing => self.make_authority(&store, existing.is_some(), host_name, now)?,
         };
-        let Some(reason) = self.reason_to_issue(&store, &authority, now)? else {
-            return Ok(false);
+        // What the CA may not vouch for would make clients refuse the whole certificate.
+        let host_name = host_name.filter(|name| authority.permits(name));
+        let Some(reason) = self.reason_to_issue(&store, &authority, host_name, now)? else {
+            return Ok((authority, false));
         };
-        let Issued { chain, key } =
-            issue::leaf(&store, &authority, self.host_name.as_deref(), now)?;
+        let Issued { chain, key } = issue::leaf(&store, &authority, host_name, now)?;
         // Key first: whoever reads in between sees a pair that does not match and looks again; with
         // the certificate first there would be a moment in which it seems to have been renewed.
         store.put("localhost.key", key.as_bytes(), true)?;
@@ -107,7 +162,7 @@ impl LocalCertificates {
             reason,
             "The local certificate was made."
         );
-        Ok(true)
+        Ok((authority, true))
     }
 
     /// The certificate of the CA: what clients have to trust.
@@ -137,20 +192,11 @@ impl LocalCertificates {
         }
     }
 
-    fn may_stay(&self, authority: &Authority, now: SystemTime) -> bool {
-        // A CA from the future is one that was made before the clock went wrong.
-        let lasts = authority.not_after > now + MARGIN;
-        let covers = self
-            .host_name
-            .as_ref()
-            .is_none_or(|name| authority.permits(name));
-        lasts && covers
-    }
-
     fn make_authority(
         &self,
         store: &Store,
         replaces: bool,
+        host_name: Option<&str>,
         now: SystemTime,
     ) -> Result<Authority, LocalError> {
         // If only the certificate is missing, the key is kept.
@@ -162,13 +208,13 @@ impl LocalCertificates {
         // is put right above, and never the certificate of another key.
         store.remove("ca.crt")?;
         store.put("ca.key", key.serialize_pem().as_bytes(), true)?;
-        let authority = Authority::make(key, self.host_name.as_deref(), now)?;
+        let authority = Authority::make(key, host_name, now)?;
         store.put("ca.crt", authority.pem.as_bytes(), false)?;
         if replaces {
             tracing::warn!(
                 file = %self.ca().display(),
-                "The local CA had expired or did not cover this host's name and was made anew: \
-                 clients have to trust the new one."
+                "The local CA was about to expire and was made anew: clients have to trust the new \
+                 one."
             );
         } else {
             tracing::info!(
@@ -184,6 +230,7 @@ impl LocalCertificates {
         &self,
         store: &Store,
         authority: &Authority,
+        host_name: Option<&str>,
         now: SystemTime,
     ) -> Result<Option<&'static str>, LocalError> {
         let (Some(chain), Some(key)) = (store.get("localhost.crt")?, store.get("localhost.key")?)
@@ -206,8 +253,7 @@ impl LocalCertificates {
         if facts.not_after < now + MARGIN {
             return Ok(Some("the one there was about to expire"));
         }
-        let wanted: Vec<Name> = issue::names(self.host_name.as_deref());
-        if facts.names != wanted {
+        if facts.names != issue::names(host_name) {
             return Ok(Some("the one there was for another host"));
         }
         Ok(None)

@@ -18,7 +18,7 @@ impl Store {
     pub(super) fn open(directory: &Path) -> Result<Self, LocalError> {
         let failed = |path: &Path| {
             let path = path.to_owned();
-            move |source| LocalError::Io { path, source }
+            move |error| LocalError::Io { path, error }
         };
         if let Some(parent) = directory.parent() {
             fs::create_dir_all(parent).map_err(failed(parent))?;
@@ -54,7 +54,7 @@ impl Store {
         match fs::read(&path) {
             Ok(bytes) => Ok(Some(bytes)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(source) => Err(LocalError::Io { path, source }),
+            Err(error) => Err(LocalError::Io { path, error }),
         }
     }
 
@@ -78,17 +78,17 @@ impl Store {
             fs::rename(&temporary, &target)?;
             File::open(&self.directory)?.sync_all()
         };
-        write().map_err(|source| LocalError::Io {
+        write().map_err(|error| LocalError::Io {
             path: target.clone(),
-            source,
+            error,
         })
     }
 
     pub(super) fn remove(&self, name: &str) -> Result<(), LocalError> {
         let path = self.path(name);
         match fs::remove_file(&path) {
-            Err(source) if source.kind() != io::ErrorKind::NotFound => {
-                Err(LocalError::Io { path, source })
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(LocalError::Io { path, error })
             }
             _ => Ok(()),
         }
