@@ -7,6 +7,7 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 
+use crate::x509;
 use crate::{LoadError, files, provider, server_config};
 
 /// Why a client's configuration could not be made.
@@ -64,11 +65,12 @@ pub fn config(
 fn roots_of(path: &Path) -> Result<RootCertStore, LoadError> {
     let mut roots = RootCertStore::empty();
     for certificate in files::certificates(path, &files::read(path)?)? {
+        let outdated = x509::outdated(&certificate);
         roots
             .add(certificate)
             .map_err(|error| LoadError::Certificate {
                 path: path.to_owned(),
-                reason: error.to_string(),
+                reason: outdated.unwrap_or_else(|| error.to_string()),
             })?;
     }
     Ok(roots)

@@ -25,7 +25,7 @@ pub enum HandshakeError {
     #[error("the client does not speak TLS: {0}")]
     NotTls(Foreign),
     /// The client was refused and told so by an alert.
-    #[error("the client was refused: {0}")]
+    #[error("the client was refused: {}", words(.0))]
     Refused(rustls::Error),
     /// The client's certificate was refused when the handshake was already over, and so without an
     /// alert: the connection was closed with `close_notify`. Most often the client resumed a session
@@ -112,6 +112,18 @@ impl fmt::Display for Foreign {
             }
             Self::Other => "the first bytes are of no known protocol",
         })
+    }
+}
+
+/// What rustls says, and what it means where that is not plain.
+fn words(error: &rustls::Error) -> String {
+    use rustls::PeerIncompatible::SignatureAlgorithmsExtensionRequired;
+    match error {
+        // TLS 1.2 brought the extension (RFC 5246, 7.4.1.4.1), and whoever speaks it sends it.
+        rustls::Error::PeerIncompatible(SignatureAlgorithmsExtensionRequired) => {
+            "it speaks nothing newer than TLS 1.1".to_owned()
+        }
+        error => error.to_string(),
     }
 }
 

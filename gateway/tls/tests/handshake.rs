@@ -84,7 +84,7 @@ async fn openssl_speaks_1_2_and_1_3_and_not_1_1() {
     let (authority, folder) = (Authority::new("CA"), Folder::new());
     let files = folder.write_pair("server", &authority.issue(Leaf::server(&["localhost"])));
     let ca = folder.write("ca.crt", &authority.pem());
-    let server = Server::start(settings(vec![files])).await;
+    let mut server = Server::start(settings(vec![files])).await;
     let address = server.address.to_string();
     for (option, expected) in [("-tls1_2", "TLSv1.2"), ("-tls1_3", "TLSv1.3")] {
         let output = openssl(
@@ -110,6 +110,7 @@ async fn openssl_speaks_1_2_and_1_3_and_not_1_1() {
             "{text}"
         );
         assert!(text.contains("Verification: OK"), "{text}");
+        server.result().await.unwrap();
     }
     let old = [
         "s_client",
@@ -126,6 +127,11 @@ async fn openssl_speaks_1_2_and_1_3_and_not_1_1() {
         text(&output).contains("alert handshake failure"),
         "{}",
         text(&output)
+    );
+    let error = server.result().await.unwrap_err().to_string();
+    assert!(
+        error.ends_with("it speaks nothing newer than TLS 1.1"),
+        "{error}"
     );
 }
 
