@@ -64,6 +64,19 @@ impl Gateway {
         }
     }
 
+    /// The same, and its address for this transport; `None` if a broker was given that does not speak it.
+    ///
+    /// # Panics
+    ///
+    /// If it does not start.
+    #[must_use]
+    #[track_caller]
+    pub fn speaking(transport: Transport) -> Option<(Self, Server)> {
+        let gateway = Self::start();
+        let server = gateway.server(transport)?;
+        Some((gateway, server))
+    }
+
     /// A gateway of our own with more configuration (TOML tables); `None`, and a line that says so,
     /// when the suite runs against a broker that was given.
     ///

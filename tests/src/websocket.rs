@@ -328,6 +328,17 @@ impl RawWebSocket {
         }
     }
 
+    /// The next message is a CONNACK that lets the client in.
+    ///
+    /// # Panics
+    ///
+    /// If it is not.
+    #[track_caller]
+    pub fn expect_connack(&mut self) {
+        let answer = self.expect_message();
+        assert_eq!((answer[0], answer[3]), (0x20, 0), "CONNACK: {answer:02x?}");
+    }
+
     /// The content of the next binary message, pongs aside.
     ///
     /// # Panics

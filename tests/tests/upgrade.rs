@@ -10,14 +10,6 @@ use tidegate_tests::websocket::{ACCEPT, Answer, RawWebSocket, Upgrade, message, 
 use tidegate_tests::wire::Connect;
 use tidegate_tests::{Gateway, Server, Transport, eventually, get, unique};
 
-/// A gateway, or the broker that was given; `None` if that speaks no WebSocket.
-#[track_caller]
-fn start() -> Option<(Gateway, Server)> {
-    let gateway = Gateway::start();
-    let server = gateway.server(Transport::Ws)?;
-    Some((gateway, server))
-}
-
 /// The answer to a request that is not a WebSocket's; the server closes behind it.
 #[track_caller]
 fn refused(server: &Server, request: &Upgrade) -> Answer {
@@ -26,17 +18,11 @@ fn refused(server: &Server, request: &Upgrade) -> Answer {
     socket.expect_answer()
 }
 
-#[track_caller]
-fn expect_connack(socket: &mut RawWebSocket) {
-    let answer = socket.expect_message();
-    assert_eq!((answer[0], answer[3]), (0x20, 0), "CONNACK: {answer:02x?}");
-}
-
 // ---- the handshake ----
 
 #[test]
 fn rfc6455_4_2_2_a_websocket_of_mqtt_is_opened() {
-    let Some((_gateway, server)) = start() else {
+    let Some((_gateway, server)) = Gateway::speaking(Transport::Ws) else {
         return;
     };
     let mut socket = RawWebSocket::dial(server.address());
@@ -289,7 +275,7 @@ fn a_handshake_that_does_not_end_is_closed_in_time() {
 
 #[test]
 fn bytes_behind_the_request_are_not_lost() {
-    let Some((_gateway, server)) = start() else {
+    let Some((_gateway, server)) = Gateway::speaking(Transport::Ws) else {
         return;
     };
     // RFC 6455 wants a client to wait for the answer, but a load balancer may join what comes.
@@ -301,7 +287,7 @@ fn bytes_behind_the_request_are_not_lost() {
     ));
     socket.send(&bytes);
     assert_eq!(socket.expect_head().status, 101);
-    expect_connack(&mut socket);
+    socket.expect_connack();
 }
 
 // ---- who may ask ----

@@ -16,14 +16,6 @@ const LAST: u8 = 0x80;
 const PING: [u8; 2] = [0xC0, 0];
 const PONG: [u8; 2] = [0xD0, 0];
 
-/// A gateway, or the broker that was given; `None` if that speaks no WebSocket.
-#[track_caller]
-fn start() -> Option<(Gateway, Server)> {
-    let gateway = Gateway::start();
-    let server = gateway.server(Transport::Ws)?;
-    Some((gateway, server))
-}
-
 /// A WebSocket on which an MQTT 5 client is connected.
 #[track_caller]
 fn connected(server: &Server) -> RawWebSocket {
@@ -32,21 +24,15 @@ fn connected(server: &Server) -> RawWebSocket {
         opcode::BINARY,
         &Connect::v5(&unique("raw")).encode(),
     ));
-    expect_connack(&mut socket);
+    socket.expect_connack();
     socket
-}
-
-#[track_caller]
-fn expect_connack(socket: &mut RawWebSocket) {
-    let answer = socket.expect_message();
-    assert_eq!((answer[0], answer[3]), (0x20, 0), "CONNACK: {answer:02x?}");
 }
 
 // ---- frames ----
 
 #[test]
 fn mqtt_6_0_0_1_a_text_frame_closes_with_1003() {
-    let Some((_gateway, server)) = start() else {
+    let Some((_gateway, server)) = Gateway::speaking(Transport::Ws) else {
         return;
     };
     let mut socket = RawWebSocket::open(server.address());
@@ -59,7 +45,7 @@ fn mqtt_6_0_0_1_a_text_frame_closes_with_1003() {
 
 #[test]
 fn rfc6455_5_1_a_frame_that_is_not_masked_closes_with_1002() {
-    let Some((_gateway, server)) = start() else {
+    let Some((_gateway, server)) = Gateway::speaking(Transport::Ws) else {
         return;
     };
     let mut socket = connected(&server);
@@ -69,7 +55,7 @@ fn rfc6455_5_1_a_frame_that_is_not_masked_closes_with_1002() {
 
 #[test]
 fn rfc6455_5_2_and_5_5_frames_against_the_rules_close_with_1002() {
-    let Some((_gateway, server)) = start() else {
+    let Some((_gateway, server)) = Gateway::speaking(Transport::Ws) else {
         return;
     };
     let cases: [(&str, Vec<u8>); 10] = [
@@ -112,7 +98,7 @@ fn rfc6455_5_2_and_5_5_frames_against_the_rules_close_with_1002() {
 
 #[test]
 fn rfc6455_5_2_lengths_that_are_not_the_shortest_or_beyond_63_bits_are_refused() {
-    let Some((_gateway, server)) = start() else {
+    let Some((_gateway, server)) = Gateway::speaking(Transport::Ws) else {
         return;
     };
     for length in [&[0xFE, 0, 2][..], &[0xFF, 0x80, 0, 0, 0, 0, 0, 0, 2]] {
@@ -132,7 +118,7 @@ fn rfc6455_5_2_lengths_that_are_not_the_shortest_or_beyond_63_bits_are_refused()
 
 #[test]
 fn mqtt_6_0_0_2_one_packet_may_come_in_a_hundred_frames() {
-    let Some((_gateway, server)) = start() else {
+    let Some((_gateway, server)) = Gateway::speaking(Transport::Ws) else {
         return;
     };
     let topic = unique("hundred");
@@ -186,7 +172,7 @@ fn mqtt_6_0_0_2_a_packet_is_handled_before_its_message_ends() {
         opcode::BINARY,
         &Connect::v5(&unique("endless")).encode(),
     ));
-    expect_connack(&mut socket);
+    socket.expect_connack();
     for _ in 0..50 {
         socket.send(&frame(opcode::CONTINUATION, &PING));
         assert_eq!(socket.expect_message(), PONG);
@@ -195,7 +181,7 @@ fn mqtt_6_0_0_2_a_packet_is_handled_before_its_message_ends() {
 
 #[test]
 fn mqtt_6_0_0_2_a_hundred_packets_may_come_in_one_frame() {
-    let Some((_gateway, server)) = start() else {
+    let Some((_gateway, server)) = Gateway::speaking(Transport::Ws) else {
         return;
     };
     let topic = unique("one");
@@ -220,7 +206,7 @@ fn mqtt_6_0_0_2_a_hundred_packets_may_come_in_one_frame() {
 
 #[test]
 fn rfc6455_5_5_2_pings_are_answered_between_the_fragments_of_a_message() {
-    let Some((_gateway, server)) = start() else {
+    let Some((_gateway, server)) = Gateway::speaking(Transport::Ws) else {
         return;
     };
     let mut socket = connected(&server);
@@ -317,7 +303,7 @@ fn mqtt_3_1_2_24_a_packet_beyond_the_limit_is_refused_as_over_tcp() {
 
 #[test]
 fn rfc6455_5_5_1_a_close_is_answered_with_its_code() {
-    let Some((_gateway, server)) = start() else {
+    let Some((_gateway, server)) = Gateway::speaking(Transport::Ws) else {
         return;
     };
     for code in [1000_u16, 1001, 3000, 4999] {
@@ -340,7 +326,7 @@ fn rfc6455_5_5_1_a_close_is_answered_with_its_code() {
 
 #[test]
 fn mqtt_3_1_2_5_a_close_without_disconnect_publishes_the_will() {
-    let Some((_gateway, server)) = start() else {
+    let Some((_gateway, server)) = Gateway::speaking(Transport::Ws) else {
         return;
     };
     let topic = unique("will");
@@ -350,7 +336,7 @@ fn mqtt_3_1_2_5_a_close_without_disconnect_publishes_the_will() {
     let mut socket = RawWebSocket::open(server.address());
     let connect = Connect::v5(&unique("doomed")).will(will).encode();
     socket.send(&message(opcode::BINARY, &connect));
-    expect_connack(&mut socket);
+    socket.expect_connack();
     // A browser that closes a tab closes its WebSocket well and sends no MQTT packet.
     socket.send(&message(opcode::CLOSE, &1001_u16.to_be_bytes()));
     assert_eq!(watcher.receive().text(), "gone");
@@ -358,7 +344,7 @@ fn mqtt_3_1_2_5_a_close_without_disconnect_publishes_the_will() {
 
 #[test]
 fn after_mqtts_disconnect_the_websocket_is_closed_with_1000() {
-    let Some((_gateway, server)) = start() else {
+    let Some((_gateway, server)) = Gateway::speaking(Transport::Ws) else {
         return;
     };
     let mut socket = connected(&server);

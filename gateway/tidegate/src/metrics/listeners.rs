@@ -7,6 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use tidegate_tls::{Acceptor, Status};
 
+use super::writer::Reading::{Counter, Gauge, Time};
 use super::writer::Writer;
 use crate::listener::{Listener, Reason};
 
@@ -14,23 +15,26 @@ const SECONDS_A_DAY: f64 = 86_400.0;
 
 pub(super) fn encode(listeners: &[Arc<Listener>], out: &mut Writer<'_>) -> fmt::Result {
     let each = || listeners.iter().map(|listener| (listener, label(listener)));
-    out.gauge_family(
+    out.family(
         "tidegate_listener_connections",
         "MQTT connections of the listener open now, before CONNECT included",
-        each().map(|(listener, label)| ([label], listener.endpoint.open_connections() as u64)),
+        each().map(|(listener, label)| {
+            let open = listener.endpoint.open_connections() as u64;
+            ([label], Gauge(open))
+        }),
     )?;
-    out.counter_family(
+    out.family(
         "tidegate_listener_accepted",
         "Connections of the listener accepted by the operating system",
-        each().map(|(listener, label)| ([label], listener.counters.accepted.get())),
+        each().map(|(listener, label)| ([label], Counter(listener.counters.accepted.get()))),
     )?;
-    out.counter_family(
+    out.family(
         "tidegate_listener_refused",
         "Connections of the listener not served, by reason",
         each().flat_map(|(listener, label)| {
             Reason::ALL.map(|reason| {
                 let count = listener.counters.refused(reason).get();
-                ([label, ("reason", reason.as_str())], count)
+                ([label, ("reason", reason.as_str())], Counter(count))
             })
         }),
     )?;
@@ -45,22 +49,23 @@ fn encode_tls(listeners: &[Arc<Listener>], out: &mut Writer<'_>) -> fmt::Result 
             Some((&**listener, acceptor, acceptor.identity().status()))
         })
         .collect();
-    out.counter_family(
+    out.family(
         "tidegate_tls_handshakes",
         "TLS handshakes done, by kind",
         tls.iter().flat_map(|(listener, acceptor, _)| {
             let counters = acceptor.counters();
             [("full", counters.full()), ("resumed", counters.resumed())]
-                .map(|(kind, count)| ([label(listener), ("kind", kind)], count))
+                .map(|(kind, count)| ([label(listener), ("kind", kind)], Counter(count)))
         }),
     )?;
-    out.gauge_family(
+    out.family(
         "tidegate_tls_handshakes_in_progress",
         "TLS handshakes under way now",
-        tls.iter()
-            .map(|(listener, acceptor, _)| ([label(listener)], acceptor.counters().in_progress())),
+        tls.iter().map(|(listener, acceptor, _)| {
+            ([label(listener)], Gauge(acceptor.counters().in_progress()))
+        }),
     )?;
-    out.counter_family(
+    out.family(
         "tidegate_tls_reloads",
         "Changes of certificates, CA or CRL files, by result",
         tls.iter().flat_map(|(listener, _, status)| {
@@ -68,14 +73,14 @@ fn encode_tls(listeners: &[Arc<Listener>], out: &mut Writer<'_>) -> fmt::Result 
                 ("success", status.reloads_succeeded),
                 ("failure", status.reloads_failed),
             ]
-            .map(|(result, count)| ([label(listener), ("result", result)], count))
+            .map(|(result, count)| ([label(listener), ("result", result)], Counter(count)))
         }),
     )?;
-    out.gauge_family(
+    out.family(
         "tidegate_tls_reload_failing",
         "1 while the files of the listener cannot be used and those from before are in force",
         tls.iter().map(|(listener, _, status)| {
-            ([label(listener)], u64::from(status.last_error.is_some()))
+            ([label(listener)], Gauge(status.last_error.is_some().into()))
         }),
     )?;
     // Two certificates may have one subject, as one with each kind of key: what ends first counts.
@@ -93,22 +98,22 @@ fn encode_tls(listeners: &[Arc<Listener>], out: &mut Writer<'_>) -> fmt::Result 
             ([("listener", *listener), ("subject", *subject)], unix(*end))
         })
     };
-    out.time_family(
+    out.family(
         "tidegate_tls_certificate_not_after_timestamp_seconds",
         "When the certificate that the listener shows ends, in seconds since 1970",
-        certificates(),
+        certificates().map(|(labels, end)| (labels, Time(end))),
     )?;
     let now = unix(SystemTime::now());
-    out.time_family(
+    out.family(
         "tidegate_tls_certificate_expiry_days",
         "Days until the certificate that the listener shows ends; negative after that",
-        certificates().map(|(labels, end)| (labels, (end - now) / SECONDS_A_DAY)),
+        certificates().map(|(labels, end)| (labels, Time((end - now) / SECONDS_A_DAY))),
     )?;
-    out.time_family(
+    out.family(
         "tidegate_tls_crl_next_update_timestamp_seconds",
         "When the certificate revocation list of the listener ends, in seconds since 1970",
         tls.iter().filter_map(|(listener, _, status)| {
-            Some(([label(listener)], unix(status.crl_next_update?)))
+            Some(([label(listener)], Time(unix(status.crl_next_update?))))
         }),
     )
 }

@@ -7,10 +7,10 @@ use prometheus_client::metrics::MetricType;
 
 /// A number read now.
 #[derive(Clone, Copy)]
-enum Reading {
+pub(super) enum Reading {
     Counter(u64),
     Gauge(u64),
-    /// A number of time.
+    /// A gauge of time.
     Time(f64),
 }
 
@@ -64,64 +64,25 @@ impl<'a> Writer<'a> {
         label: &'static str,
         values: impl IntoIterator<Item = (L, u64)>,
     ) -> fmt::Result {
-        let mut family = self
-            .0
-            .encode_descriptor(name, help, None, MetricType::Counter)?;
-        for (value_of_label, value) in values {
-            let labels = [(label, value_of_label.as_ref())];
-            Reading::Counter(value).encode(family.encode_family(&labels)?)?;
-        }
-        Ok(())
+        let values: Vec<(L, u64)> = values.into_iter().collect();
+        let labelled = values.iter().map(|(value_of_label, value)| {
+            ([(label, value_of_label.as_ref())], Reading::Counter(*value))
+        });
+        self.family(name, help, labelled)
     }
 
-    /// A counter with several labels.
-    pub(super) fn counter_family<'l, const N: usize>(
+    /// Readings of one kind, with labels. Without any the family is left out altogether.
+    pub(super) fn family<'l, const N: usize>(
         &mut self,
         name: &str,
         help: &str,
-        values: impl IntoIterator<Item = (Labels<'l, N>, u64)>,
+        values: impl IntoIterator<Item = (Labels<'l, N>, Reading)>,
     ) -> fmt::Result {
-        let values = values.into_iter();
-        let values = values.map(|(labels, value)| (labels, Reading::Counter(value)));
-        self.family(name, help, MetricType::Counter, values)
-    }
-
-    /// A gauge with labels.
-    pub(super) fn gauge_family<'l, const N: usize>(
-        &mut self,
-        name: &str,
-        help: &str,
-        values: impl IntoIterator<Item = (Labels<'l, N>, u64)>,
-    ) -> fmt::Result {
-        let values = values.into_iter();
-        let values = values.map(|(labels, value)| (labels, Reading::Gauge(value)));
-        self.family(name, help, MetricType::Gauge, values)
-    }
-
-    /// A gauge of time with labels.
-    pub(super) fn time_family<'l, const N: usize>(
-        &mut self,
-        name: &str,
-        help: &str,
-        values: impl IntoIterator<Item = (Labels<'l, N>, f64)>,
-    ) -> fmt::Result {
-        let values = values.into_iter();
-        let values = values.map(|(labels, value)| (labels, Reading::Time(value)));
-        self.family(name, help, MetricType::Gauge, values)
-    }
-
-    /// A family without samples is left out altogether.
-    fn family<'l, const N: usize>(
-        &mut self,
-        name: &str,
-        help: &str,
-        kind: MetricType,
-        values: impl Iterator<Item = (Labels<'l, N>, Reading)>,
-    ) -> fmt::Result {
-        let mut values = values.peekable();
-        if values.peek().is_none() {
+        let mut values = values.into_iter().peekable();
+        let Some((_, first)) = values.peek() else {
             return Ok(());
-        }
+        };
+        let kind = first.metric_type();
         let mut family = self.0.encode_descriptor(name, help, None, kind)?;
         for (labels, reading) in values {
             reading.encode(family.encode_family(&labels)?)?;
