@@ -275,20 +275,16 @@ async fn pages_of_other_sites_are_refused() {
     site.listeners.pass();
     assert_eq!(from(&format!("http://{own}")).await.status, 200);
     assert_eq!(from("https://app.example").await.status, 200);
-    for origin in [
-        "http://evil.example",
-        "null",
-        "http://127.0.0.1:3000",
-        "http://localhost",
+    for (origin, advice) in [
+        ("http://evil.example", "http.allowed_origins"),
+        ("http://127.0.0.1:3000", "http.allowed_origins"),
+        ("http://localhost", "http.allowed_origins"),
+        ("null", "Serve it over HTTP"),
     ] {
         let reply = from(origin).await;
         assert_eq!(reply.status, 403, "{origin}");
         assert!(!reply.body.contains("listeners"), "{}", reply.body);
-        assert!(
-            reply.body.contains("http.allowed_origins"),
-            "{}",
-            reply.body
-        );
+        assert!(reply.body.contains(advice), "{}", reply.body);
     }
 }
 
