@@ -288,6 +288,11 @@ fn the_days_until_a_certificate_ends_are_told() {
     // One that is over is negative, and served all the same: a clock may be wrong.
     mount.put_identity(&authority.issue(&Request::server(&["localhost"]).expired()));
     eventually("the end is past", || days() < 0.0);
+    let ready = get(gateway.http(), "/readyz?verbose");
+    assert_eq!(ready.status, 200, "it serves: {ready:?}");
+    let line = "[!]certificates warning: listener mqtts: ";
+    assert!(ready.body.contains(line), "{ready:?}");
+    assert!(ready.body.contains("has expired"), "{ready:?}");
 }
 
 #[test]

@@ -395,13 +395,30 @@ fn plain_mqtt_on_the_tls_port_gets_an_alert_and_the_log_a_hint_now_and_then() {
 }
 
 #[test]
-fn http_on_the_tls_port_is_closed() {
+fn rfc8446_6_2_http_on_the_tls_port_gets_unexpected_message_and_the_log_its_name() {
     let Some(place) = Place::start("", |_| {}) else {
         return;
     };
     let mut client = Client::dial(place.address(), Version::V5);
     client.send(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
-    while client.next_raw().is_some() {}
+    let mut said = Vec::new();
+    while let Some(bytes) = client.next_raw() {
+        said.extend(bytes);
+    }
+    // One record of type alert (5.1) with two bytes: fatal, unexpected_message.
+    assert_eq!(said.len(), 7, "{said:02x?}");
+    assert_eq!((said[0], &said[3..]), (21, &[0, 2, 2, 10][..]));
+    let labels = ["listener=\"mqtts\"", "reason=\"not_tls\""];
+    // It is counted and logged when it is over, which is after its alert was read.
+    eventually("it is counted", || {
+        let metric = "tidegate_listener_refused_total";
+        place.gateway.metric(metric, &labels) == 1.0
+    });
+    eventually("a line in the log names what it was", || {
+        let output = place.gateway.output();
+        let mut lines = output.lines();
+        lines.any(|line| line.contains("HTTP without TLS") && line.contains("mqtts"))
+    });
 }
 
 #[test]
@@ -500,7 +517,7 @@ fn handshakes_beyond_the_limit_wait_or_are_refused_and_others_go_on() {
         .map(|_| {
             let mut client = Client::dial(place.address(), Version::V5);
             // Refused ones may be gone already.
-            let _ = client.try_send(&hello[..40]);
+            let _ = client.try_send(&hello);
             client
         })
         .collect();

@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use tidegate_tests::websocket::{ACCEPT, Answer, RawWebSocket, Upgrade, message, opcode};
-use tidegate_tests::wire::Connect;
+use tidegate_tests::wire::{Client, Connect, Version};
 use tidegate_tests::{Gateway, Server, Transport, eventually, get, unique};
 
 /// The answer to a request that is not a WebSocket's; the server closes behind it.
@@ -326,6 +326,34 @@ fn on_loopback_a_foreign_host_or_origin_is_refused() {
         socket.send(request.add("Origin", origin).text().as_bytes());
         assert_eq!(socket.expect_head().status, 101, "{origin}");
     }
+}
+
+#[test]
+fn a_foreign_host_or_origin_is_refused_under_tls_as_well() {
+    let Some(gateway) = Gateway::configured("") else {
+        return;
+    };
+    // TLS alone, to write the request by hand: the certificate proves nothing of the Host.
+    let server = gateway.listener("wss", Transport::Tls);
+    let good = Upgrade::to(server.address());
+    for (request, status) in [
+        (good.clone().set("Host", "evil.example"), "421"),
+        (good.clone().add("Origin", "https://evil.example"), "403"),
+    ] {
+        let mut client = Client::dial(&server, Version::V5);
+        client.send(request.text().as_bytes());
+        let mut answer = Vec::new();
+        while let Some(bytes) = client.next_raw() {
+            answer.extend(bytes);
+        }
+        let answer = String::from_utf8_lossy(&answer);
+        let start = format!("HTTP/1.1 {status} ");
+        assert!(answer.starts_with(&start), "{request:?}: {answer}");
+    }
+    let mut client = Client::dial(&server, Version::V5);
+    client.send(good.text().as_bytes());
+    let answer = client.next_raw().unwrap_or_default();
+    assert!(answer.starts_with(b"HTTP/1.1 101 "), "{answer:02x?}");
 }
 
 #[test]

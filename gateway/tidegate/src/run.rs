@@ -79,7 +79,7 @@ async fn live(config: Config, ready_file: Option<&Path>) -> anyhow::Result<()> {
     gateway.start(&drain);
     listening.pass();
     let certificates = identities.watch(health.check("certificates"))?;
-    let certificates = tokio::spawn(identities.keep(certificates, hangups));
+    let certificates = tokio::spawn(certificates.keep(hangups));
     health.finish_startup();
     if let Some(path) = ready_file {
         ready.write(path).with_context(|| cannot_be_written(path))?;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
+use parking_lot::Mutex;
 use tidegate_api::Check;
 use tidegate_tls::local::LocalCertificates;
 use tidegate_tls::{Identity, Watcher};
@@ -79,17 +80,37 @@ impl Identities {
 
     /// Watches the files. What fails is told by the log, the metrics and `check`; the old
     /// certificates stay in force.
-    pub(crate) fn watch(&self, check: Check) -> anyhow::Result<Watcher> {
-        let identities: Vec<_> = self.by_listener.values().cloned().collect();
-        let all = identities.clone();
-        check.pass();
-        Watcher::start(identities, move |_, _| report(&all, &check))
-            .context("the certificates cannot be watched")
+    pub(crate) fn watch(self, check: Check) -> anyhow::Result<Keeper> {
+        let report = Arc::new(Report {
+            identities: self.by_listener.into_values().collect(),
+            renewal: Mutex::default(),
+            check,
+        });
+        report.tell();
+        let watcher = Watcher::start(report.identities.clone(), {
+            let report = Arc::clone(&report);
+            move |_, _| report.tell()
+        });
+        Ok(Keeper {
+            watcher: watcher.context("the certificates cannot be watched")?,
+            local: self.local,
+            report,
+        })
     }
+}
 
-    /// Looks after the certificates for as long as it is polled: at the files whenever SIGHUP asks
-    /// for it, and at the local certificate now and then.
-    pub(crate) async fn keep(self, watcher: Watcher, mut hangups: Hangups) {
+/// Looks after the certificates while the gateway runs.
+#[derive(Debug)]
+pub(crate) struct Keeper {
+    watcher: Watcher,
+    local: Option<LocalCertificates>,
+    report: Arc<Report>,
+}
+
+impl Keeper {
+    /// Looks at the files whenever SIGHUP asks for it, and at the local certificate now and then, for
+    /// as long as it is polled.
+    pub(crate) async fn keep(self, mut hangups: Hangups) {
         let mut due = tokio::time::interval(LOCAL_CHECK);
         // The first look was when it was loaded.
         due.reset();
@@ -97,36 +118,60 @@ impl Identities {
             tokio::select! {
                 () = hangups.next() => {
                     tracing::info!("SIGHUP: the certificates are looked at.");
-                    watcher.check_now();
+                    self.watcher.check_now();
                 }
-                _ = due.tick() => {
-                    let Some(local) = self.local.clone() else { continue };
-                    let renewing = move || local.renew_if_due(&host_name(), SystemTime::now());
-                    // The watcher sees what is new.
-                    if let Ok(Err(error)) = tokio::task::spawn_blocking(renewing).await {
-                        tracing::error!(%error, "The local certificate cannot be renewed.");
-                    }
-                }
+                _ = due.tick() => self.renew_local().await,
             }
         }
     }
+
+    async fn renew_local(&self) {
+        let Some(local) = self.local.clone() else {
+            return;
+        };
+        let renewing = move || local.renew_if_due(&host_name(), SystemTime::now());
+        // The watcher sees what is new.
+        let Ok(renewed) = tokio::task::spawn_blocking(renewing).await else {
+            return;
+        };
+        let error = renewed.err();
+        if let Some(error) = &error {
+            tracing::error!(%error, "The local certificate cannot be renewed.");
+        }
+        *self.report.renewal.lock() = error.map(|error| error.to_string());
+        self.report.tell();
+    }
 }
 
-/// Says which listeners could not take their new certificates.
-fn report(identities: &[Arc<Identity>], check: &Check) {
-    let failing: Vec<String> = identities
-        .iter()
-        .filter_map(|identity| {
-            let error = identity.status().last_error?;
-            Some(format!("listener {}: {error}", identity.listener()))
-        })
-        .collect();
-    if failing.is_empty() {
-        check.pass();
-    } else {
-        let failing = failing.join("; ");
-        check.warn(format!(
-            "{failing}; the certificates from before stay in force"
-        ));
+/// What is to be said of all certificates together.
+#[derive(Debug)]
+struct Report {
+    identities: Vec<Arc<Identity>>,
+    /// Why the local certificate could not be renewed.
+    renewal: Mutex<Option<String>>,
+    check: Check,
+}
+
+impl Report {
+    /// Says what failed, and what works and should not stay as it is. Clients may still be sent here.
+    fn tell(&self) {
+        let mut notes = Vec::new();
+        for identity in &self.identities {
+            let status = identity.status();
+            let listener = identity.listener();
+            notes.extend(status.last_error.map(|error| {
+                format!("listener {listener}: {error}; the certificates from before stay in force")
+            }));
+            let warnings = status.warnings.into_iter();
+            notes.extend(warnings.map(|warning| format!("listener {listener}: {warning}")));
+        }
+        if let Some(error) = &*self.renewal.lock() {
+            notes.push(format!("the local certificate cannot be renewed: {error}"));
+        }
+        if notes.is_empty() {
+            self.check.pass();
+        } else {
+            self.check.warn(notes.join("; "));
+        }
     }
 }

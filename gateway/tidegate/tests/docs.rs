@@ -263,6 +263,29 @@ fn every_range_is_the_one_that_is_enforced() {
     }
 }
 
+/// Files that an example names need not be there.
+#[test]
+fn every_example_of_a_configuration_is_valid() {
+    let mut examples = 0;
+    for path in pages() {
+        let text = fs::read_to_string(&path).unwrap();
+        for block in text.split("```toml\n").skip(1) {
+            let example = block.split("```").next().unwrap();
+            let directory = tempfile::tempdir().unwrap();
+            fs::write(directory.path().join("example.toml"), example).unwrap();
+            let output = tidegate(&directory)
+                .args(["check", "--config", "example.toml"])
+                .output()
+                .unwrap();
+            let said = String::from_utf8(output.stderr).unwrap();
+            let fine = output.status.success() || said.contains("there is no such file");
+            assert!(fine, "{}: {example}\n{said}", path.display());
+            examples += 1;
+        }
+    }
+    assert!(examples > 2, "{examples} examples");
+}
+
 // ---- docs/metrics.md --------------------------------------------------------------------------
 
 /// A metric's type, and the values of each of its labels.

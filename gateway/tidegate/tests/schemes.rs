@@ -213,6 +213,30 @@ fn a_name_that_the_certificate_does_not_have_is_refused() {
 }
 
 #[test]
+fn the_wrong_port_is_told_apart() {
+    let gateway = Gateway::start(&[]);
+    let at = |scheme: &str, port_of: &str| {
+        let address = gateway.url(port_of).split("//").nth(1).unwrap();
+        let url = format!("{scheme}://{}", address.trim_end_matches("/mqtt"));
+        let mut command = tidegate(&gateway.directory);
+        command.args(["pub", "--url", &url, "-t", "a", "-m", "b"]);
+        let output = command.output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        said
+    };
+    let said = at("mqtt", "mqtts");
+    assert!(said.contains("this port speaks TLS"), "{said}");
+    for (scheme, port_of) in [("mqtts", "mqtt"), ("wss", "ws")] {
+        let said = at(scheme, port_of);
+        assert!(
+            said.contains("perhaps this port does not speak TLS"),
+            "{said}"
+        );
+    }
+}
+
+#[test]
 fn what_speaks_no_websocket_with_us_is_named() {
     let gateway = Gateway::start(&["listeners.ws.websocket.path=/other"]);
     let url = gateway.url("ws").replace("/other", "/mqtt");

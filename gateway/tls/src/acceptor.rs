@@ -2,10 +2,15 @@
 //!
 //! A handshake has one of so many turns while there is something to do for it. One whose client lets it
 //! wait gives its turn to the next, and queues for another when the client has moved: turns bound the
-//! work and the memory of handshakes, and whoever begins many and ends none keeps nobody out.
+//! work of handshakes, and whoever begins many and ends none keeps nobody out. What handshakes hold is
+//! bounded by their number, which is that of connections: at most 16 KiB before the client has said
+//! hello, and 64 KiB after that.
 
+use std::future::poll_fn;
 use std::io;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use rustls::pki_types::UnixTime;
@@ -29,8 +34,10 @@ const UNEXPECTED_MESSAGE: [u8; 7] = [21, 3, 3, 0, 2, 2, 10];
 const LINGER_TIME: Duration = Duration::from_secs(2);
 const LINGER_BYTES: usize = 1024 * 1024;
 
-/// How long a handshake keeps its turn while its client lets it wait: longer than the way there and
-/// back over most networks, much shorter than anybody waits for a turn.
+/// How long a handshake that has been answered keeps its turn while its client lets it wait: longer than
+/// the way there and back over most networks, much shorter than anybody waits for a turn. Those that
+/// have come so far need not queue behind all that begin. Before the answer there is no patience: the
+/// client has done nothing for its turn yet.
 const PATIENCE: Duration = Duration::from_millis(250);
 
 /// Limits of a listener's handshakes.
@@ -141,22 +148,34 @@ impl Acceptor {
         })
     }
 
-    /// Shakes hands, with a turn while there is something to do.
-    async fn take_turns(&self, stream: &mut Stream, first: Turn<'_>) -> io::Result<()> {
+    /// Shakes hands, with a turn while there is something to do. `stage` says what it waits for.
+    async fn take_turns(
+        &self,
+        stream: &mut Stream,
+        first: Turn<'_>,
+        stage: &mut Stage,
+    ) -> io::Result<()> {
         let mut turn = first;
         loop {
-            if let Ok(done) = timeout(PATIENCE, stream.shake_hands()).await {
+            if let Some(done) = now(pin!(stream.shake_hands())).await {
                 return done;
             }
-            // It may be this side that has not got round to it: a processor that is busy is no reason
-            // to queue again.
-            if let Ok(moved) = timeout(Duration::ZERO, stream.moves()).await {
-                moved?;
-                continue;
+            // At the end it may be this side that has not got round to it: a processor that is busy is
+            // no reason to queue again.
+            if stream.has_answered() {
+                if let Ok(done) = timeout(PATIENCE, stream.shake_hands()).await {
+                    return done;
+                }
+                if let Some(moved) = now(pin!(stream.moves())).await {
+                    moved?;
+                    continue;
+                }
             }
             drop(turn);
             stream.moves().await?;
+            *stage = Stage::Turn;
             turn = self.turn().await?;
+            *stage = Stage::Handshake;
         }
     }
 
@@ -169,19 +188,16 @@ impl Acceptor {
         let current = self.identity.current();
         let (config, server_name) = Noting::server_name(&current.config);
         let mut stream = Stream::new(stream, config).map_err(HandshakeError::Refused)?;
-        match timeout(limit, self.take_turns(&mut stream, turn)).await {
+        let mut stage = Stage::Handshake;
+        let handshake = timeout(limit, self.take_turns(&mut stream, turn, &mut stage)).await;
+        match handshake {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
                 // The alert is already written, if there is one.
                 linger(stream.into_tcp(), &[]).await;
                 return Err(HandshakeError::from_io(error));
             }
-            Err(_) => {
-                return Err(HandshakeError::Timeout {
-                    stage: Stage::Handshake,
-                    limit,
-                });
-            }
+            Err(_) => return Err(HandshakeError::Timeout { stage, limit }),
         }
 
         let connection = stream.common();
@@ -201,6 +217,17 @@ impl Acceptor {
             }
         }
     }
+}
+
+/// What is ready at once, without waiting.
+async fn now<F: Future>(mut future: Pin<&mut F>) -> Option<F::Output> {
+    poll_fn(|cx| {
+        Poll::Ready(match future.as_mut().poll(cx) {
+            Poll::Ready(output) => Some(output),
+            Poll::Pending => None,
+        })
+    })
+    .await
 }
 
 /// Checks the client's certificate as if it had been shown now. A ticket says that it was good when the

@@ -51,6 +51,9 @@ pub enum Outcome {
     Replaced,
     /// There is something new and it cannot be used; what was in use stays. See [`Status::last_error`].
     Failed,
+    /// The files have not changed, but what should not stay as it is: a certificate has expired
+    /// meanwhile, or the mode of a key is another. See [`Status::warnings`].
+    Warned,
 }
 
 impl Identity {
@@ -111,7 +114,7 @@ impl Identity {
         let mut state = self.state.lock();
         let (mut attempt, contents) = self.look();
         if attempt == state.attempt {
-            return Outcome::Unchanged;
+            return self.look_at_the_time(&mut state, contents);
         }
         let build = |contents: Contents| {
             server_config::build(&self.settings, &contents, state.tickets.as_ref())
@@ -133,7 +136,7 @@ impl Identity {
                 drop(state);
                 tracing::info!(
                     listener = self.listener,
-                    "The listener's certificates were replaced."
+                    "The listener's certificate files have changed and are in use."
                 );
                 self.warn();
                 Outcome::Replaced
@@ -150,6 +153,29 @@ impl Identity {
                 Outcome::Failed
             }
         }
+    }
+
+    /// What is in use is as it was; the time is not.
+    fn look_at_the_time(
+        &self,
+        state: &mut State,
+        contents: Result<Contents, LoadError>,
+    ) -> Outcome {
+        let as_of_now = contents.and_then(|it| server_config::status(&self.settings, &it));
+        let Ok(as_of_now) = as_of_now else {
+            // Told when it was new.
+            return Outcome::Unchanged;
+        };
+        let before = std::mem::replace(&mut state.status.warnings, as_of_now.warnings);
+        if state.status.warnings == before {
+            return Outcome::Unchanged;
+        }
+        for warning in &state.status.warnings {
+            if !before.contains(warning) {
+                self.warn_of(warning);
+            }
+        }
+        Outcome::Warned
     }
 
     fn look(&self) -> (Attempt, Result<Contents, LoadError>) {
@@ -173,7 +199,7 @@ impl Identity {
         if let Some(error) = self.status().last_error {
             tracing::error!(
                 listener = self.listener,
-                error,
+                %error,
                 "The listener's certificate files still cannot be used; the certificates from \
                  before stay in use."
             );
@@ -183,12 +209,16 @@ impl Identity {
     /// Says what works but should not stay as it is.
     fn warn(&self) {
         for warning in self.status().warnings {
-            tracing::warn!(
-                listener = self.listener,
-                warning,
-                "The listener's certificates need attention."
-            );
+            self.warn_of(&warning);
         }
+    }
+
+    fn warn_of(&self, warning: &str) {
+        tracing::warn!(
+            listener = self.listener,
+            warning,
+            "The listener's certificates need attention."
+        );
     }
 }
 

@@ -16,8 +16,8 @@ pub struct Status {
     pub client_ca_subjects: Vec<String>,
     /// When the first of the revocation lists expires. From then on clients are refused.
     pub crl_next_update: Option<SystemTime>,
-    /// What works and should not stay as it is, such as a certificate that has expired: as of the
-    /// moment the files were read. Each is half a sentence that begins with the file's name.
+    /// What works and should not stay as it is, such as a certificate that has expired: as of the last
+    /// look, which a [`crate::Watcher`] takes every minute. Each is half a sentence that begins with the file's name.
     pub warnings: Vec<String>,
     /// Why the files as they are now are not in use. The certificates are then older than the files.
     pub last_error: Option<String>,

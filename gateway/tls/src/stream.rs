@@ -66,6 +66,11 @@ impl Stream {
         poll_fn(|cx| self.poll_handshake(cx)).await
     }
 
+    /// Whether the client has made us answer its first message.
+    pub(crate) fn has_answered(&self) -> bool {
+        self.session.has_answered()
+    }
+
     /// Waits until the handshake can go on: the client has sent something, or has taken what waits for
     /// it.
     pub(crate) async fn moves(&self) -> io::Result<()> {
@@ -97,6 +102,9 @@ impl Stream {
             let sent = self.poll_drain(cx);
             if let Some(error) = self.session.take_failure() {
                 return Poll::Ready(Err(invalid(*error)));
+            }
+            if self.session.has_failed() {
+                return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
             }
             // A client reads what it is sent before it sends more.
             ready!(sent)?;

@@ -8,6 +8,8 @@
 
 mod support;
 
+use std::time::SystemTime;
+
 use rustls::version::{TLS12, TLS13};
 use rustls::{AlertDescription, HandshakeKind, NamedGroup, ProtocolVersion};
 use support::*;
@@ -337,19 +339,53 @@ async fn without_resumption_no_ticket_is_given() {
 }
 
 #[tokio::test]
-async fn a_client_that_does_not_trust_the_server_is_reported_with_its_alert() {
-    let (authority, folder) = (Authority::new("CA"), Folder::new());
-    let files = folder.write_pair("server", &authority.issue(Leaf::server(&["localhost"])));
-    let mut server = Server::start(settings(vec![files])).await;
-    let stranger = Authority::new("stranger");
-    for version in [&TLS12, &TLS13] {
-        let config = client(roots(&[&stranger]), &[version], None);
-        connect(server.address, &config, "localhost")
-            .await
-            .unwrap_err();
-        match server.result().await {
-            Err(HandshakeError::Alert(alert)) => assert_eq!(alert, AlertDescription::UnknownCA),
-            other => panic!("{other:?}"),
+async fn rfc8446_6_2_a_client_that_does_not_trust_the_server_is_reported_with_its_alert() {
+    let authority = Authority::new("CA");
+    let key = rcgen::KeyPair::generate().unwrap();
+    let own = rcgen::CertificateParams::new(["localhost".to_owned()]).unwrap();
+    let self_signed = Pair {
+        chain: own.self_signed(&key).unwrap().pem(),
+        key: key.serialize_pem(),
+        serial: 1.into(),
+    };
+    let expired = Leaf {
+        not_before: SystemTime::now() - 3 * DAY,
+        not_after: SystemTime::now() - DAY,
+        ..Leaf::server(&["localhost"])
+    };
+    for (what, pair, expected) in [
+        (
+            "of another authority",
+            Authority::new("stranger").issue(Leaf::server(&["localhost"])),
+            AlertDescription::UnknownCA,
+        ),
+        ("self-signed", self_signed, AlertDescription::UnknownCA),
+        (
+            "expired",
+            authority.issue(expired),
+            AlertDescription::CertificateExpired,
+        ),
+        // The RFC has no alert for names; this is the one that rustls sends.
+        (
+            "of another name",
+            authority.issue(Leaf::server(&["other.example"])),
+            AlertDescription::BadCertificate,
+        ),
+    ] {
+        let folder = Folder::new();
+        let files = folder.write_pair("server", &pair);
+        let mut server = Server::start(settings(vec![files])).await;
+        // In TLS 1.2 it is RFC 5246 section 7.2.2, with the same numbers.
+        for version in [&TLS12, &TLS13] {
+            let config = client(roots(&[&authority]), &[version], None);
+            let refused = connect(server.address, &config, "localhost").await;
+            assert!(refused.is_err(), "{what}, {version:?}");
+            match server.result().await {
+                Err(HandshakeError::Alert(alert)) => {
+                    assert_eq!(alert, expected, "{what}, {version:?}");
+                }
+                other => panic!("{what}, {version:?}: {other:?}"),
+            }
         }
     }
 }

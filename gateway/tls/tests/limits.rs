@@ -138,20 +138,37 @@ async fn a_client_that_goes_away_is_lost_and_not_timed_out() {
     }
 }
 
-async fn halves(server: &Server, count: usize) -> Vec<TcpStream> {
-    let mut halves = Vec::new();
+/// What a client says first, as it goes over the wire.
+fn hello(client: &mut rustls::ClientConnection) -> Vec<u8> {
+    let mut hello = Vec::new();
+    client.write_tls(&mut hello).unwrap();
+    hello
+}
+
+fn client_connection(authority: &Authority) -> rustls::ClientConnection {
+    let config = client(roots(&[authority]), &[&TLS13], None);
+    rustls::ClientConnection::new(config, "localhost".try_into().unwrap()).unwrap()
+}
+
+async fn saying(server: &Server, count: usize, bytes: &[u8]) -> Vec<TcpStream> {
+    let mut clients = Vec::new();
     for _ in 0..count {
-        let mut half = TcpStream::connect(server.address).await.unwrap();
-        half.write_all(HALF).await.unwrap();
-        halves.push(half);
+        let mut client = TcpStream::connect(server.address).await.unwrap();
+        client.write_all(bytes).await.unwrap();
+        clients.push(client);
     }
-    halves
+    clients
+}
+
+/// Clients that have said hello, are answered, and say no more.
+async fn unfinished(server: &Server, authority: &Authority, count: usize) -> Vec<TcpStream> {
+    saying(server, count, &hello(&mut client_connection(authority))).await
 }
 
 #[tokio::test]
 async fn handshakes_beyond_the_limit_wait_for_their_turn() {
     let (authority, _folder, mut server) = server(PATIENCE, 2).await;
-    let first = halves(&server, 2).await;
+    let first = unfinished(&server, &authority, 2).await;
     wait_until(|| server.acceptor.counters().in_progress() == 2).await;
     let config = client(roots(&[&authority]), &[&TLS13], None);
     let address = server.address;
@@ -173,9 +190,7 @@ async fn handshakes_beyond_the_limit_wait_for_their_turn() {
 #[tokio::test]
 async fn whoever_begins_many_handshakes_and_ends_none_keeps_nobody_out() {
     let (authority, _folder, mut server) = server(PATIENCE, 4).await;
-    // Four of these have a turn at a time; none goes on.
-    let many = halves(&server, 20).await;
-    wait_until(|| server.acceptor.counters().in_progress() == 4).await;
+    let many = unfinished(&server, &authority, 20).await;
     let config = client(roots(&[&authority]), &[&TLS13], None);
     for _ in 0..10 {
         connect(server.address, &config, "localhost").await.unwrap();
@@ -186,17 +201,33 @@ async fn whoever_begins_many_handshakes_and_ends_none_keeps_nobody_out() {
 }
 
 #[tokio::test]
-async fn a_client_that_takes_its_time_gets_another_turn() {
+async fn half_a_hello_has_no_turn_however_many_there_are() {
     let (authority, _folder, mut server) = server(PATIENCE, 1).await;
     let config = client(roots(&[&authority]), &[&TLS13], None);
-    let name = "localhost".try_into().unwrap();
-    let mut slow = rustls::ClientConnection::new(config.clone(), name).unwrap();
-    let mut hello = Vec::new();
-    slow.write_tls(&mut hello).unwrap();
+    let mut all = Vec::new();
+    for _ in 0..20 {
+        // Some are always new: none of them may have the one turn for any time.
+        for bytes in [&HALF[..1], HALF] {
+            all.extend(saying(&server, 20, bytes).await);
+        }
+        let started = Instant::now();
+        connect(server.address, &config, "localhost").await.unwrap();
+        server.result().await.unwrap();
+        // With a turn of any length for each they would have had it for minutes.
+        assert!(started.elapsed() < PATIENCE / 2, "{:?}", started.elapsed());
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_takes_its_time_gets_another_turn() {
+    let (authority, _folder, mut server) = server(PATIENCE, 1).await;
+    let mut slow = client_connection(&authority);
+    let hello = hello(&mut slow);
     let mut stream = TcpStream::connect(server.address).await.unwrap();
     stream.write_all(&hello[..10]).await.unwrap();
-    wait_until(|| server.acceptor.counters().in_progress() == 1).await;
-    // It has lost its turn: another one is through.
+    let config = client(roots(&[&authority]), &[&TLS13], None);
+    // It has no turn while it takes its time, neither in the middle of its hello nor before its last
+    // words: another one is through.
     connect(server.address, &config, "localhost").await.unwrap();
     server.result().await.unwrap();
     stream.write_all(&hello[10..]).await.unwrap();
@@ -205,20 +236,25 @@ async fn a_client_that_takes_its_time_gets_another_turn() {
         let read = stream.read(&mut bytes).await.unwrap();
         slow.read_tls(&mut &bytes[..read]).unwrap();
         slow.process_new_packets().unwrap();
-        let mut answer = Vec::new();
-        while slow.wants_write() {
-            slow.write_tls(&mut answer).unwrap();
+        if slow.is_handshaking() {
+            continue;
         }
-        stream.write_all(&answer).await.unwrap();
+        connect(server.address, &config, "localhost").await.unwrap();
+        server.result().await.unwrap();
     }
+    let mut answer = Vec::new();
+    while slow.wants_write() {
+        slow.write_tls(&mut answer).unwrap();
+    }
+    stream.write_all(&answer).await.unwrap();
     server.result().await.unwrap();
 }
 
 #[tokio::test]
 async fn waiting_for_a_turn_has_an_end() {
-    let (_authority, _folder, mut server) = server(Duration::from_secs(1), 1).await;
+    let (authority, _folder, mut server) = server(Duration::from_secs(1), 1).await;
     // Each has the one turn for a quarter of a second: not all have one within the second.
-    let many = halves(&server, 12).await;
+    let many = unfinished(&server, &authority, 12).await;
     let mut stages = Vec::new();
     for _ in 0..many.len() {
         match server.result().await {

@@ -11,7 +11,7 @@ mod log;
 mod support;
 
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc;
@@ -344,4 +344,32 @@ async fn connections_stay_while_certificates_change_and_new_ones_see_the_new() {
         ping(stream).await.unwrap();
     }
     assert_eq!(echo.identity.status().reloads_succeeded, 10);
+}
+
+#[test]
+fn what_should_not_stay_as_it_is_is_told_when_it_begins_and_when_it_ends() {
+    let (authority, folder) = (Authority::new("CA"), Folder::new());
+    let files = folder.write_pair("server", &authority.issue(Leaf::server(&["localhost"])));
+    let set_mode = |mode| {
+        let mode = fs::Permissions::from_mode(mode);
+        fs::set_permissions(&files.key, mode).unwrap();
+    };
+    set_mode(0o600);
+    let identity = Identity::load("test", settings(vec![files.clone()])).unwrap();
+    assert_eq!(identity.status().warnings, [""; 0]);
+    assert_eq!(identity.check(), Outcome::Unchanged);
+    // The files hold what they held.
+    set_mode(0o644);
+    assert_eq!(identity.check(), Outcome::Warned);
+    let warnings = identity.status().warnings;
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert!(
+        warnings[0].contains("can be read by other users"),
+        "{warnings:?}"
+    );
+    assert_eq!(identity.check(), Outcome::Unchanged);
+    set_mode(0o600);
+    assert_eq!(identity.check(), Outcome::Warned);
+    assert_eq!(identity.status().warnings, [""; 0]);
+    assert_eq!(identity.status().reloads_succeeded, 0);
 }

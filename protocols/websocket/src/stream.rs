@@ -256,7 +256,9 @@ where
             this.rare.get_or_insert_default().close(code);
         }
         // Inside a data frame it is not its turn and never will be.
-        ready!(this.poll_control(cx))?;
+        // What cannot be said is left out; that nothing more will come is said all the same, and what is
+        // under the frames may have a last word of its own, as TLS does after an error.
+        let _ = ready!(this.poll_control(cx));
         Pin::new(&mut this.inner).poll_shutdown(cx)
     }
 }

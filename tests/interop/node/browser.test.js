@@ -21,6 +21,8 @@ const PATIENCE = { timeout: 90_000 };
 const STEP = { timeout: 20_000 };
 /** Debian's names of it, and the one elsewhere. */
 const BROWSERS = ['chromium', 'chromium-browser', 'google-chrome'];
+/** A web site that the gateway knows nothing about. */
+const ELSEWHERE = 'elsewhere.example';
 const QUIET = [
   '--no-sandbox',
   '--disable-gpu',
@@ -29,8 +31,8 @@ const QUIET = [
   '--disable-background-networking',
   '--disable-component-update',
   '--disable-sync',
-  // Nothing but this machine can be reached.
-  '--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE localhost, EXCLUDE 127.0.0.1',
+  // Nothing but this machine can be reached, and it has one more name.
+  `--host-resolver-rules=MAP ${ELSEWHERE} 127.0.0.1, MAP * ~NOTFOUND, EXCLUDE localhost, EXCLUDE 127.0.0.1`,
 ];
 
 /** The file of a program on the search path. */
@@ -167,18 +169,35 @@ for (const scheme of ['ws', 'wss']) {
   }
 }
 
-test('a page of another origin is turned away', options, async () => {
-  // A page without an origin of its own, as in a sandboxed frame: its Origin is "null".
-  const page = await browser.newPage();
-  const outcome = await page.evaluate(
+/** What becomes of a WebSocket that a page opens: `open`, or why not as the browser tells it. */
+async function attempt(page) {
+  const reason = new Promise((resolve) => {
+    page.once('websocket', (socket) => socket.once('socketerror', resolve));
+  });
+  const opened = await page.evaluate(
     (url) =>
       new Promise((resolve) => {
         const socket = new WebSocket(url, 'mqtt');
-        socket.onopen = () => resolve('open');
-        socket.onerror = () => resolve('refused');
+        socket.onopen = () => resolve(true);
+        socket.onerror = () => resolve(false);
       }),
     server.url('ws'),
   );
-  assert.equal(outcome, 'refused');
-  await page.close();
-});
+  return opened ? 'open' : reason;
+}
+
+for (const [name, host, expected] of [
+  ['a page of this machine is welcome', 'localhost', /^open$/],
+  ['a page of another origin is turned away', ELSEWHERE, /response code: 403/],
+  // As in a sandboxed frame: the browser says "null".
+  ['a page without an origin of its own is turned away', null, /response code: 403/],
+]) {
+  test(name, options, async () => {
+    const page = await browser.newPage();
+    if (host) await page.goto(`http://${host}:${pages.address().port}/`, STEP);
+    const origin = host ? `http://${host}:${pages.address().port}` : 'null';
+    assert.equal(await page.evaluate(() => globalThis.origin), origin);
+    assert.match(await attempt(page), expected);
+    await page.close();
+  });
+}

@@ -2,9 +2,11 @@
 'use strict';
 
 const assert = require('node:assert/strict');
+const { execFile, spawnSync } = require('node:child_process');
 const { once } = require('node:events');
 const fs = require('node:fs');
 const { after, before, test: run } = require('node:test');
+const { promisify } = require('node:util');
 
 const mqtt = require('mqtt');
 
@@ -12,6 +14,10 @@ const gateway = require('./gateway.js');
 
 const PATIENCE = { timeout: 30_000 };
 const VERSIONS = [4, 5];
+/** Why no test can publish with another client and restart the gateway, if so. */
+const unable =
+  (process.env.TIDEGATE_TEST_ADDRESS && 'a broker that was given cannot be stopped') ||
+  (spawnSync('mosquitto_pub', ['--help']).error && 'no mosquitto_pub (mosquitto-clients)');
 let server;
 let numbers = 0;
 
@@ -52,6 +58,13 @@ async function connected(scheme, protocolVersion, options) {
     return client.messages;
   };
   return client;
+}
+
+/** Publishes with a client of another make, over TCP. */
+async function mosquitto(topic, message) {
+  const [host, port] = server.addresses.mqtt.split(':');
+  const address = ['-h', host, '-p', port];
+  await promisify(execFile)('mosquitto_pub', [...address, '-q', '1', '-t', topic, '-m', message]);
 }
 
 for (const scheme of gateway.SCHEMES) {
@@ -140,6 +153,40 @@ function suite(scheme) {
       const [{ text }] = await receiver.received(1);
       assert.equal(text, 'gone');
       await receiver.endAsync();
+    });
+
+    const restarted = { ...PATIENCE, skip: unable };
+    test(`MQTT ${version}: a client comes back by itself after a restart`, restarted, async () => {
+      const topic = unique('restart');
+      // Whoever comes back may subscribe again by itself: each connection does it here, to be awaited.
+      const client = open(scheme, version, { reconnectPeriod: 200, resubscribe: false });
+      const messages = [];
+      client.on('message', (_topic, payload) => {
+        messages.push(payload.toString());
+        client.emit('counted');
+      });
+      // Nobody is there for a while.
+      client.on('error', () => {});
+      client.on('connect', async () => {
+        await client.subscribeAsync(topic, { qos: 1 });
+        client.emit('subscribed');
+      });
+      const happens = (event, cause) => {
+        const seen = new Promise((resolve) => client.once(event, resolve));
+        return Promise.all([seen, cause?.()]);
+      };
+      try {
+        await happens('subscribed');
+        await happens('counted', () => mosquitto(topic, 'first'));
+        await happens('subscribed', async () => {
+          await server.halt();
+          await server.run();
+        });
+        await happens('counted', () => mosquitto(topic, 'after the restart'));
+        assert.deepEqual(messages, ['first', 'after the restart']);
+      } finally {
+        await client.endAsync(true);
+      }
     });
   }
 

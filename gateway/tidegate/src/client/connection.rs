@@ -160,6 +160,10 @@ impl<S: Transport> Connection<S> {
     fn take_packet(&mut self) -> Result<Option<Event>, ClientError> {
         loop {
             let rest = &self.incoming[self.taken..];
+            // No packet of a server begins so; an alert of TLS does (RFC 8446 section 5.1).
+            if rest.starts_with(&[0x15, 0x03]) {
+                return Err(ClientError::SpeaksTls);
+            }
             let Split::Frame(frame) = split(rest, self.max_packet_size)? else {
                 return Ok(None);
             };

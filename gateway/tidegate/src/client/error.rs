@@ -27,6 +27,9 @@ pub(crate) enum ClientError {
         error: io::Error,
         hint: &'static str,
     },
+    /// The answer to what is not TLS is a TLS alert.
+    #[error("this port speaks TLS: try mqtts:// or wss://")]
+    SpeaksTls,
     /// What is there does not speak MQTT over WebSocket, or not with us.
     #[error("{url} cannot be spoken to over WebSocket: {error}")]
     WebSocket { url: String, error: String },
@@ -66,6 +69,7 @@ impl ClientError {
             Self::Input { .. }
             | Self::Unreachable { .. }
             | Self::Tls { .. }
+            | Self::SpeaksTls
             | Self::WebSocket { .. }
             | Self::Broken(_)
             | Self::Closed

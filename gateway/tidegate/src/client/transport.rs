@@ -15,6 +15,9 @@ use super::options::{ConnectArguments, TlsArguments};
 use super::url::ServerUrl;
 use super::websocket;
 
+/// What a handshake that does not begin may mean.
+const NO_TLS: &str = "; perhaps this port does not speak TLS";
+
 /// A byte stream in both directions.
 pub(crate) trait Transport: AsyncRead + AsyncWrite + Unpin + Send {}
 
@@ -73,6 +76,9 @@ async fn tls(
             )) if arguments.ca.is_none() => {
                 "; for a gateway's own certificate give --ca what `tidegate cert export` writes there"
             }
+            Some(rustls::Error::InvalidMessage(_)) => NO_TLS,
+            // It has closed at the first bytes.
+            None => NO_TLS,
             _ => "",
         };
         ClientError::Tls {

@@ -17,7 +17,7 @@ pub(super) fn encode(listeners: &[Arc<Listener>], out: &mut Writer<'_>) -> fmt::
     let each = || listeners.iter().map(|listener| (listener, label(listener)));
     out.family(
         "tidegate_listener_connections",
-        "MQTT connections of the listener open now, before CONNECT included",
+        "Connections of the listener open now, handshakes included",
         each().map(|(listener, label)| {
             let open = listener.endpoint.open_connections() as u64;
             ([label], Gauge(open))

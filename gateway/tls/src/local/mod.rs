@@ -22,7 +22,7 @@ use std::time::{Duration, SystemTime};
 use rcgen::KeyPair;
 
 use crate::x509::Facts;
-use crate::{CertificateFiles, server_config};
+use crate::{CertificateFiles, files, server_config};
 use issue::{Authority, Issued};
 use store::Store;
 
@@ -147,6 +147,14 @@ impl LocalCertificates {
             Some(authority) if authority.not_after > now + MARGIN => authority,
             existing => self.make_authority(&store, existing.is_some(), host_name, now)?,
         };
+        let authority_key = store.path("ca.key");
+        if files::is_open_to_others(&authority_key) {
+            tracing::warn!(
+                file = %authority_key.display(),
+                "The local CA's key can be read by other users, who could pose as this gateway to \
+                 whoever trusts the CA; its mode should be 0600."
+            );
+        }
         // What the CA may not vouch for would make clients refuse the whole certificate.
         let host_name = host_name.filter(|name| authority.permits(name));
         let Some(reason) = self.reason_to_issue(&store, &authority, host_name, now)? else {
