@@ -4,7 +4,7 @@
 //! soon as that is known ([`Place::count_for`]); what lies between, such as a TLS handshake, is the
 //! caller's. Then it is served, or told why not.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use tidegate_bus::Bus;
@@ -113,27 +113,6 @@ impl Endpoint {
             endpoint: Arc::clone(self),
             refusal,
             told: Told::new(&self.admission),
-        }
-    }
-
-    /// Serves a connection of which everything is known, or tells it why not, on a task of its own.
-    pub fn accept<S>(self: &Arc<Self>, stream: S, address: Option<SocketAddr>)
-    where
-        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    {
-        let ip = address.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |address| address.ip());
-        match self.admit().and_then(|place| place.count_for(ip)) {
-            Ok(place) => {
-                let peer = Peer {
-                    address,
-                    certificate_name: None,
-                };
-                tokio::spawn(place.serve(stream, peer));
-            }
-            Err(refused) if refused.may_be_told() => {
-                tokio::spawn(refused.tell(stream));
-            }
-            Err(_) => {}
         }
     }
 }

@@ -8,6 +8,7 @@
 )]
 
 use std::io::ErrorKind;
+use std::net::Ipv4Addr;
 use std::num::NonZeroU16;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -17,7 +18,7 @@ use tidegate_mqtt::codec::{
     Ack, Connect, Packet, PropertyBlock, PropertyId, Publish, PublishProperties, ReasonCode, Split,
     Subscribe, SubscribeFilters, Version, decode, split,
 };
-use tidegate_mqtt::{Adapter, Endpoint, Settings};
+use tidegate_mqtt::{Adapter, Endpoint, Peer, Settings};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
 /// A durable engine whose tickets complete when the test says so.
@@ -74,6 +75,20 @@ struct Gateway {
     bus: Arc<Bus>,
 }
 
+/// What a listener does with a connection of which everything is known.
+fn accept(endpoint: &Arc<Endpoint>, stream: DuplexStream) {
+    let admitted = endpoint.admit();
+    match admitted.and_then(|place| place.count_for(Ipv4Addr::LOCALHOST.into())) {
+        Ok(place) => {
+            tokio::spawn(place.serve(stream, Peer::default()));
+        }
+        Err(refused) => {
+            assert!(refused.may_be_told());
+            tokio::spawn(refused.tell(stream));
+        }
+    }
+}
+
 impl Gateway {
     fn new(store: Arc<dyn Store>) -> Self {
         let settings = tidegate_bus::Settings::default();
@@ -98,7 +113,7 @@ impl Gateway {
 
     async fn connect(&self, id: &str, version: Version, buffer: usize) -> Client {
         let (ours, theirs) = duplex(buffer);
-        self.endpoint.accept(theirs, None);
+        accept(&self.endpoint, theirs);
         let mut block = PropertyBlock::new();
         block.push(tidegate_mqtt::codec::Property::SessionExpiryInterval(60));
         let mut client = Client {
@@ -349,7 +364,7 @@ async fn acknowledgements_are_read_while_writing_is_stuck() {
 async fn the_gateway_tells_the_truth_about_itself_in_connack() {
     let gateway = Gateway::new(Arc::new(MemoryStore::new()));
     let (mut ours, theirs) = duplex(4_096);
-    gateway.endpoint.accept(theirs, None);
+    accept(&gateway.endpoint, theirs);
     // Empty client identifier, request response information, keep alive 0.
     ours.write_all(b"\x10\x0f\0\x04MQTT\x05\x02\0\0\x02\x19\x01\0\0")
         .await
@@ -511,9 +526,9 @@ async fn a_shutdown_does_not_wait_for_those_without_connect_and_lets_nobody_in()
     let gateway = Gateway::new(Arc::new(MemoryStore::new()));
     let mut served = gateway.connect("served", Version::V5, 4_096).await;
     let (mut silent, theirs) = duplex(4_096);
-    gateway.endpoint.accept(theirs, None);
+    accept(&gateway.endpoint, theirs);
     let (mut late, theirs) = duplex(4_096);
-    gateway.endpoint.accept(theirs, None);
+    accept(&gateway.endpoint, theirs);
     assert_eq!(gateway.endpoint.open_connections(), 3);
     let start = tokio::time::Instant::now();
     let closing = tokio::spawn({
@@ -546,7 +561,7 @@ async fn a_shutdown_does_not_wait_for_those_without_connect_and_lets_nobody_in()
 async fn mqtt_3_1_2_24_a_new_alias_is_left_out_where_the_packet_would_not_fit() {
     let gateway = Gateway::new(Arc::new(MemoryStore::new()));
     let (mut ours, theirs) = duplex(4_096);
-    gateway.endpoint.accept(theirs, None);
+    accept(&gateway.endpoint, theirs);
     // Maximum Packet Size 60, Topic Alias Maximum 10.
     let connect = b"\x10\x16\0\x04MQTT\x05\x02\0\0\x08\x27\0\0\0\x3c\x22\0\x0a\0\x01c";
     ours.write_all(connect).await.unwrap();
@@ -575,7 +590,7 @@ async fn mqtt_3_1_2_24_a_new_alias_is_left_out_where_the_packet_would_not_fit() 
 /// Connects with or without Request Problem Information and gives back the stream.
 async fn connect_asking(gateway: &Gateway, problem_information: u8) -> DuplexStream {
     let (mut ours, theirs) = duplex(4_096);
-    gateway.endpoint.accept(theirs, None);
+    accept(&gateway.endpoint, theirs);
     let mut connect = b"\x10\x10\0\x04MQTT\x05\x02\0\0\x02\x17\x01\0\x01c".to_vec();
     connect[14] = problem_information;
     ours.write_all(&connect).await.unwrap();
@@ -657,7 +672,7 @@ async fn mqtt_3_2_2_19_a_client_over_the_limit_is_told_in_a_packet_it_takes() {
     let any = &b"\x10\x0e\0\x04MQTT\x05\x02\0\0\0\0\x01c"[..];
     for (connect, has_words) in [(small, false), (any, true)] {
         let (mut ours, theirs) = duplex(4_096);
-        endpoint.accept(theirs, None);
+        accept(&endpoint, theirs);
         ours.write_all(connect).await.unwrap();
         let mut answer = Vec::new();
         ours.read_to_end(&mut answer).await.unwrap();
