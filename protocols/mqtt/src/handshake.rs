@@ -55,7 +55,8 @@ impl Rejected {
         }
     }
 
-    /// Leaves the words out when they make the packet too large for the client (MQTT-3.2.2-19).
+    /// Leaves the words out when they make the packet too large for the client (MQTT-3.2.2-19), and
+    /// the packet when it is too large without them (MQTT-3.1.2-24).
     fn within(mut self, version: Version, maximum_packet_size: u32) -> Self {
         if self.reply.len() > maximum_packet_size as usize {
             self.reply.clear();
@@ -65,6 +66,9 @@ impl Rejected {
                 properties: crate::codec::Properties::EMPTY,
             };
             connack.encode(version, &mut self.reply);
+        }
+        if self.reply.len() > maximum_packet_size as usize {
+            self.reply.clear();
         }
         self
     }

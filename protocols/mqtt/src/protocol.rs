@@ -9,8 +9,8 @@ use std::task::Waker;
 use smallvec::SmallVec;
 use tidegate_bus::{
     Attachment, Departure, EndReason, FanOut, Fenced, Message, Progress, Properties,
-    PublishRefusal, Published, QoS, Received, StoreError, SubscribeRefusal, Ticket, TopicFilter,
-    Worker,
+    PublishRefusal, Published, QoS, Received, Released, StoreError, SubscribeRefusal, Ticket,
+    TopicFilter, Worker,
 };
 
 use crate::aliases::InboundAliases;
@@ -140,14 +140,14 @@ impl Protocol {
                 self.answer(AckType::PubRel, &ack, reason, ticket, out)?;
             }
             Packet::PubRel(ack) => {
-                let (known, ticket) = self.attachment.release(ack.packet_id)?;
-                if known {
-                    self.receiving = self.receiving.saturating_sub(1);
-                }
-                let reason = if known {
-                    ReasonCode::Success
-                } else {
-                    ReasonCode::PacketIdentifierNotFound
+                let (released, ticket) = self.attachment.release(ack.packet_id)?;
+                let reason = match released {
+                    Released::Here => {
+                        self.receiving = self.receiving.saturating_sub(1);
+                        ReasonCode::Success
+                    }
+                    Released::Before => ReasonCode::Success,
+                    Released::Unknown => ReasonCode::PacketIdentifierNotFound,
                 };
                 self.answer(AckType::PubComp, &ack, reason, ticket, out)?;
             }
@@ -229,7 +229,13 @@ impl Protocol {
                 self.acknowledge(pending, Ticket::ready(), out)?;
                 return Ok(Flow::Continue);
             }
-            check_receive_maximum(self.terms, &self.settings, &self.acks, self.receiving)?;
+            let room =
+                check_receive_maximum(self.terms, &self.settings, &self.acks, self.receiving);
+            if room.is_err() && exactly_once {
+                // Not received: sent again after a reconnect, it is new.
+                self.attachment.refuse_receiving(packet_id)?;
+            }
+            room?;
             self.receiving += u32::from(exactly_once);
             ack = Some(pending);
         }
@@ -301,8 +307,7 @@ impl Protocol {
     /// A QoS 2 message that was refused is not one that was received: sent again, it is new
     /// (MQTT-4.3.3-9).
     fn forget(&mut self, ack: PendingAck) -> Result<(), Fenced> {
-        if ack.kind == AckType::PubRec {
-            self.attachment.refuse_receiving(ack.packet_id)?;
+        if ack.kind == AckType::PubRec && self.attachment.refuse_receiving(ack.packet_id)? {
             self.receiving = self.receiving.saturating_sub(1);
         }
         Ok(())

@@ -10,7 +10,7 @@ use crate::client_id::ClientId;
 use crate::drops::DropReason;
 use crate::message::Message;
 use crate::qos::QoS;
-use crate::session::{Encoder, Ended, Fenced, Leftovers, Received, Session};
+use crate::session::{Encoder, Ended, Fenced, Leftovers, Received, Released, Session};
 use crate::store::{Claim, Epoch, SessionChange, StoreError, Ticket};
 use crate::subscriber::Subscriber;
 use crate::subscription::{RetainHandling, Subscription, SubscriptionOptions};
@@ -474,34 +474,42 @@ impl Attachment {
     /// Notes that the client publishes a QoS 2 message; `false` when it has done so already and not
     /// yet released it: a duplicate (MQTT-4.3.3-10).
     pub fn begin_receiving(&self, packet_id: NonZeroU16) -> Result<bool, Fenced> {
+        self.note_receiving(packet_id, self.epoch)
+    }
+
+    fn note_receiving(&self, packet_id: NonZeroU16, epoch: Epoch) -> Result<bool, Fenced> {
         let mut state = self.session.lock_as(self.epoch)?;
-        Ok(state.receiving.get_or_insert_default().insert(packet_id))
+        let receiving = state.receiving.get_or_insert_default();
+        Ok(receiving.try_insert(packet_id, epoch).is_ok())
     }
 
-    /// Takes [`Self::begin_receiving`] back: the message was refused, its identifier is free.
-    pub fn refuse_receiving(&self, packet_id: NonZeroU16) -> Result<(), Fenced> {
-        self.forget_receiving(packet_id).map(drop)
+    /// Takes [`Self::begin_receiving`] back: the message was refused, its identifier is free. `false`
+    /// when the client has released it meanwhile.
+    pub fn refuse_receiving(&self, packet_id: NonZeroU16) -> Result<bool, Fenced> {
+        Ok(self.forget_receiving(packet_id)? == Some(self.epoch))
     }
 
-    /// The client released a QoS 2 message; `false` when there is none. PUBCOMP waits for the
-    /// ticket.
-    pub fn release(&self, packet_id: NonZeroU16) -> Result<(bool, Ticket), Fenced> {
-        if !self.forget_receiving(packet_id)? {
-            return Ok((false, Ticket::ready()));
-        }
-        Ok((true, self.keep(&SessionChange::Released(packet_id))))
+    /// The client released a QoS 2 message. PUBCOMP waits for the ticket.
+    pub fn release(&self, packet_id: NonZeroU16) -> Result<(Released, Ticket), Fenced> {
+        let released = match self.forget_receiving(packet_id)? {
+            None => return Ok((Released::Unknown, Ticket::ready())),
+            Some(epoch) if epoch == self.epoch => Released::Here,
+            Some(_) => Released::Before,
+        };
+        Ok((released, self.keep(&SessionChange::Released(packet_id))))
     }
 
-    fn forget_receiving(&self, packet_id: NonZeroU16) -> Result<bool, Fenced> {
+    /// The connection that the message came on, if there is one.
+    fn forget_receiving(&self, packet_id: NonZeroU16) -> Result<Option<Epoch>, Fenced> {
         let mut state = self.session.lock_as(self.epoch)?;
         let Some(receiving) = &mut state.receiving else {
-            return Ok(false);
+            return Ok(None);
         };
-        let known = receiving.remove(&packet_id);
+        let epoch = receiving.remove(&packet_id);
         if receiving.is_empty() {
             state.receiving = None;
         }
-        Ok(known)
+        Ok(epoch)
     }
 
     /// QoS 2 messages the client has published and not yet released.
@@ -607,7 +615,8 @@ impl Attachment {
             let _ = self.subscribe(Timestamp::default(), filter, options, identifier);
         }
         for packet_id in stored.received {
-            let _ = self.begin_receiving(packet_id);
+            // Of an earlier connection, whichever it was.
+            let _ = self.note_receiving(packet_id, Epoch::default());
         }
     }
 }

@@ -47,7 +47,9 @@ pub use mailbox::{CAPACITY as MAILBOX_CAPACITY, Effect, MAX_HOPS, Mailbox};
 pub use message::{ENCODING_SLOTS, Message, PublisherKey, StoredMessage};
 pub use properties::{MessageProperty, Properties, PropertiesBuilder, PropertyTooLong};
 pub use qos::QoS;
-pub use session::{Encoder, EndReason, Ended, Fenced, Outgoing, Received, Session, TooLarge};
+pub use session::{
+    Encoder, EndReason, Ended, Fenced, Outgoing, Received, Released, Session, TooLarge,
+};
 pub use settings::{Settings, SharedStrategy, SlowConsumerPolicy};
 pub use store::{
     Claim, Completion, Epoch, MemoryStore, Publication, Reference, SessionChange, Store,

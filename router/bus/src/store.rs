@@ -62,7 +62,7 @@ pub struct StoredSession {
 /// The answer to a claim.
 #[derive(Debug)]
 pub struct Claim {
-    /// The epoch of this ownership.
+    /// The epoch of this ownership; above that of every claim of the client before, and above 0.
     pub epoch: Epoch,
     /// What was kept of the session, when there was one that is not in memory.
     pub session: Option<StoredSession>,

@@ -337,6 +337,27 @@ fn an_exchange_that_has_begun_is_finished_also_when_its_message_expires() {
 }
 
 #[test]
+fn mqtt_4_4_0_1_a_pubrel_that_has_answered_a_pubrec_is_not_owed_again() {
+    let bus = TestBus::new();
+    let mut client = bus.connect_durable("c");
+    client.subscribe("t", QoS::ExactlyOnce);
+    for payload in ["1", "2"] {
+        bus.publish_as("t", payload, QoS::ExactlyOnce, |_| {});
+    }
+    let first = client.read();
+    client.disconnect(Departure::WithWill);
+    // The second is still to be sent again when its PUBREC comes, which was under way before.
+    let (mut client, again) = reconnect_with(&bus, "c", NonZeroU16::MIN);
+    assert_eq!(payloads(&again), ["1"]);
+    let now = bus.bus.now();
+    let received = |client: &Client, id| client.attachment.received(now, id, false).unwrap().0;
+    assert_eq!(received(&client, first[1].id()), Received::Release);
+    assert_eq!(received(&client, first[0].id()), Received::Release);
+    assert_eq!(client.attachment.complete(now, first[0].id()), Ok(true));
+    assert_eq!(client.read(), []);
+}
+
+#[test]
 fn mqtt_3_1_2_25_a_message_that_is_too_large_counts_as_sent_for_that_client_alone() {
     let bus = TestBus::new();
     let mut small = bus.connect_with("small", |r| {
@@ -369,9 +390,11 @@ fn mqtt_4_3_3_10_a_qos_2_publish_is_new_until_it_is_released_also_across_connect
     client.disconnect(Departure::WithWill);
     let client = bus.connect_durable("c");
     assert_eq!(client.attachment.begin_receiving(id), Ok(false));
-    assert!(client.attachment.release(id).unwrap().0);
-    assert!(!client.attachment.release(id).unwrap().0);
+    // Of the earlier connection: it takes nothing from the quota of this one.
+    assert_eq!(client.attachment.release(id).unwrap().0, Released::Before);
+    assert_eq!(client.attachment.release(id).unwrap().0, Released::Unknown);
     assert_eq!(client.attachment.begin_receiving(id), Ok(true));
+    assert_eq!(client.attachment.release(id).unwrap().0, Released::Here);
 }
 
 // ---- wills ------------------------------------------------------------------------------------

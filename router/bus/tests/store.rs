@@ -20,6 +20,8 @@ struct Recorder {
     log: Mutex<Vec<String>>,
     open: Mutex<Vec<Completion>>,
     epochs: Mutex<u64>,
+    /// What the next claim finds.
+    kept: Mutex<Option<StoredSession>>,
 }
 
 impl Recorder {
@@ -52,7 +54,7 @@ impl Store for Recorder {
         let epoch = Epoch(*epochs);
         Box::pin(std::future::ready(Ok(Claim {
             epoch,
-            session: None,
+            session: self.kept.lock().unwrap().take(),
         })))
     }
 
@@ -130,13 +132,26 @@ fn changes_carry_the_epoch_of_their_connection_and_a_fenced_one_tells_nothing() 
     assert!(new.unsubscribe("t"));
     let id = std::num::NonZeroU16::new(3).unwrap();
     new.attachment.begin_receiving(id).unwrap();
-    let (known, ticket) = new.attachment.release(id).unwrap();
-    assert!(known && ticket.result().is_none());
+    let (released, ticket) = new.attachment.release(id).unwrap();
+    assert_eq!(released, Released::Here);
+    assert!(ticket.result().is_none());
     assert_eq!(old.attachment.release(id).unwrap_err(), Fenced);
     old.disconnect(Departure::Normal);
     let log = recorder.take_log();
     assert_eq!(log.len(), 3, "{log:?}");
     assert!(log.iter().all(|line| line.starts_with("c@2 ")), "{log:?}");
+}
+
+#[test]
+fn what_the_engine_kept_of_qos_2_is_of_an_earlier_connection() {
+    let (bus, recorder) = setup();
+    let id = std::num::NonZeroU16::new(3).unwrap();
+    let mut kept = StoredSession::default();
+    kept.received.push(id);
+    *recorder.kept.lock().unwrap() = Some(kept);
+    let client = bus.connect_durable("c");
+    assert_eq!(client.attachment.begin_receiving(id), Ok(false));
+    assert_eq!(client.attachment.release(id).unwrap().0, Released::Before);
 }
 
 #[test]

@@ -113,6 +113,7 @@ impl State {
                 identifiers: offer.identifiers.clone(),
                 shared: offer.shared.cloned(),
                 counted: true,
+                owed: false,
             };
             self.inflight.insert(flight)
         } else {

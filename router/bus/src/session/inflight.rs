@@ -41,6 +41,8 @@ pub(crate) struct Flight {
     pub(crate) shared: Option<Arc<Subscription>>,
     /// It was published on this connection, and took from the window.
     pub(crate) counted: bool,
+    /// It is of an earlier connection, and this one has not said anything of it yet.
+    pub(crate) owed: bool,
 }
 
 impl Flight {
@@ -149,11 +151,13 @@ impl InFlight {
         open.into_iter().map(|(_, id)| id).collect()
     }
 
-    /// A new connection has begun: no exchange has taken from its window (MQTT 5.0 section 4.9).
-    pub(crate) fn forget_counts(&mut self) {
+    /// A new connection has begun: no exchange has taken from its window (MQTT 5.0 section 4.9), and
+    /// all are owed to it.
+    pub(crate) fn begin_connection(&mut self) {
         for slot in &mut self.slots {
             if let Slot::Used(flight) = slot {
                 flight.counted = false;
+                flight.owed = true;
             }
         }
     }
@@ -178,6 +182,7 @@ mod tests {
             identifiers: Identifiers::new(),
             shared: None,
             counted: true,
+            owed: false,
         }
     }
 

@@ -84,6 +84,18 @@ pub enum Received {
     Unknown,
 }
 
+/// What the client's PUBREL stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Released {
+    /// A QoS 2 message that came on this connection.
+    Here,
+    /// One that came on an earlier connection, and takes nothing from this one's quota (MQTT 5.0
+    /// section 4.9).
+    Before,
+    /// None (MQTT 5: PUBCOMP with 0x92).
+    Unknown,
+}
+
 /// A client's session.
 pub struct Session {
     key: u64,
@@ -91,7 +103,7 @@ pub struct Session {
     publisher_key: PublisherKey,
     load: AtomicU32,
     online: AtomicBool,
-    /// Seconds since the Unix epoch when the client was last heard, for the keep alive.
+    /// Milliseconds since the Unix epoch when the client was last heard, for the keep alive.
     last_heard: AtomicU64,
     waker: Mutex<Option<Waker>>,
     state: Mutex<State>,

@@ -140,6 +140,7 @@ impl State {
                 identifiers: item.identifiers.clone(),
                 shared: item.shared,
                 counted: true,
+                owed: false,
             };
             self.inflight.insert(flight)
         } else {
@@ -166,6 +167,10 @@ impl State {
         let Some(flight) = self.inflight.get_mut(id) else {
             return;
         };
+        // A PUBREC that came first was answered with the PUBREL.
+        if !std::mem::take(&mut flight.owed) {
+            return;
+        }
         if flight.step == Step::Complete {
             if let Some(link) = self.link.as_deref_mut() {
                 link.prepare(16);
@@ -226,9 +231,13 @@ impl State {
                 // The client has the message: from here on only the identifier matters.
                 flight.step = Step::Complete;
                 flight.message = None;
+                flight.owed = false;
                 Received::Release
             }
-            Step::Complete => Received::Release,
+            Step::Complete => {
+                flight.owed = false;
+                Received::Release
+            }
         }
     }
 

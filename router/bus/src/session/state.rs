@@ -4,7 +4,7 @@
 use std::num::NonZeroU16;
 use std::sync::Arc;
 
-use hashbrown::HashSet;
+use hashbrown::HashMap;
 
 use super::inflight::{InFlight, Step};
 use super::link::Link;
@@ -32,8 +32,9 @@ pub(crate) struct State {
     pub(crate) subscriptions: Vec<Arc<Subscription>>,
     pub(crate) will: Option<Box<Will>>,
     pub(crate) drops: Option<Box<ClientDrops>>,
-    /// Identifiers of QoS 2 messages the client has published and not yet released.
-    pub(crate) receiving: Option<Box<HashSet<NonZeroU16>>>,
+    /// Identifiers of QoS 2 messages the client has published and not yet released, with the connection
+    /// they came on.
+    pub(crate) receiving: Option<Box<HashMap<NonZeroU16, Epoch>>>,
     pub(super) inflight: InFlight,
     pub(super) queue: Option<Box<Queue>>,
     pub(super) sequence: u64,
@@ -126,7 +127,7 @@ impl State {
         self.holding = None;
         let mut link = Link::new(encoder, window, patience_millis);
         link.resend = self.inflight.in_order().into();
-        self.inflight.forget_counts();
+        self.inflight.begin_connection();
         // The connection takes output right after it has attached.
         link.scheduled = true;
         self.link = Some(Box::new(link));
