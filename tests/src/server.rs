@@ -107,6 +107,12 @@ impl Server {
         self.address
     }
 
+    /// What carries MQTT there.
+    #[must_use]
+    pub fn transport(&self) -> Transport {
+        self.transport
+    }
+
     /// Opens a connection and completes the handshakes of what carries MQTT.
     ///
     /// # Errors

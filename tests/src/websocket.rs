@@ -4,7 +4,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-use crate::wire::PATIENCE;
+use crate::wire::patience;
 
 /// The key of RFC 6455 section 1.3.
 pub const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
@@ -197,9 +197,9 @@ impl RawWebSocket {
     #[track_caller]
     pub fn dial(server: SocketAddr) -> Self {
         let open = || -> std::io::Result<TcpStream> {
-            let stream = TcpStream::connect_timeout(&server, PATIENCE)?;
+            let stream = TcpStream::connect_timeout(&server, patience())?;
             stream.set_nodelay(true)?;
-            stream.set_write_timeout(Some(PATIENCE))?;
+            stream.set_write_timeout(Some(patience()))?;
             Ok(stream)
         };
         let stream = open().unwrap_or_else(|error| panic!("no connection to {server}: {error}"));
@@ -266,7 +266,7 @@ impl RawWebSocket {
                 break at;
             }
             assert!(
-                self.more(PATIENCE),
+                self.more(patience()),
                 "an HTTP answer expected, closed after {:?}",
                 String::from_utf8_lossy(&self.received)
             );
@@ -289,7 +289,7 @@ impl RawWebSocket {
     #[track_caller]
     pub fn expect_answer(&mut self) -> Answer {
         let mut answer = self.expect_head();
-        while self.more(PATIENCE) {}
+        while self.more(patience()) {}
         answer.body = String::from_utf8_lossy(&self.received).into_owned();
         answer
     }
@@ -317,7 +317,7 @@ impl RawWebSocket {
                 self.received.drain(..length);
                 return Some(frame);
             }
-            if !self.more(PATIENCE) {
+            if !self.more(patience()) {
                 let left = &self.received;
                 assert!(
                     left.is_empty(),
@@ -385,7 +385,7 @@ impl RawWebSocket {
     #[track_caller]
     pub fn expect_end(&mut self) {
         assert!(
-            !self.more(PATIENCE) && self.received.is_empty(),
+            !self.more(patience()) && self.received.is_empty(),
             "the server was to close, but sent {:02x?}",
             self.received
         );
@@ -398,7 +398,7 @@ impl RawWebSocket {
     /// If it does not close, or says something else.
     #[track_caller]
     pub fn expect_end_or_answer(&mut self, status: u16) {
-        while self.more(PATIENCE) {}
+        while self.more(patience()) {}
         let said = String::from_utf8_lossy(&self.received);
         let fits = said.is_empty() || said.starts_with(&format!("HTTP/1.1 {status} "));
         assert!(fits, "an end expected, or {status}: {said:?}");

@@ -14,7 +14,7 @@ mod property;
 mod reader;
 mod stream;
 
-pub use client::{Client, Event, PATIENCE};
+pub use client::{Client, Event, PATIENCE, patience, set_patience};
 pub use encode::{auth, disconnect, frame};
 pub use packet::{
     Ack, ConnAck, Connect, Packet, Publish, Reason, SubAck, Subscribe, Unsubscribe, Version, Will,

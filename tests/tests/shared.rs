@@ -1,11 +1,10 @@
-//! Shared subscriptions: MQTT 5.0 section 4.8.2, and the strategies that it leaves to the server.
+//! Shared subscriptions where MQTT 5.0 section 4.8.2 leaves a choice to the server: the strategies, and
+//! who inherits what a member leaves. What it asks for is in the conformance suite.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use tidegate_tests::wire::{
-    Ack, Client, Connect, Event, PATIENCE, Packet, Property, Publish, Version, code,
-};
+use tidegate_tests::wire::{Client, Connect, PATIENCE, Packet, Property, Publish, Version};
 use tidegate_tests::{Gateway, unique};
 
 #[track_caller]
@@ -59,110 +58,6 @@ fn deliver(
 }
 
 #[test]
-fn mqtt5_4_8_2_every_message_goes_to_one_member() {
-    let gateway = Gateway::start();
-    for qos in 0..=2 {
-        let topic = unique("one");
-        let mut members = group(&gateway, &topic, 3);
-        let mut sender = client(&gateway);
-        for number in 0..90 {
-            sender.publish(&Publish::new(&topic, number.to_string()).qos(qos));
-        }
-        let mut texts = Vec::new();
-        let end = Instant::now() + PATIENCE;
-        while texts.len() < 90 && Instant::now() < end {
-            for member in &mut members {
-                while let Event::Packet(Packet::Publish(message)) =
-                    member.next(Duration::from_millis(20))
-                {
-                    member.acknowledge(&message);
-                    texts.push(message.text().parse::<u32>().unwrap());
-                }
-            }
-        }
-        members.iter_mut().for_each(Client::expect_nothing);
-        texts.sort_unstable();
-        assert_eq!(texts, (0..90).collect::<Vec<_>>(), "QoS {qos}");
-    }
-}
-
-#[test]
-fn mqtt5_4_8_2_groups_and_plain_subscriptions_each_get_their_copy() {
-    let gateway = Gateway::start();
-    let topic = unique("copies");
-    let mut one = group(&gateway, &topic, 1);
-    let mut other = client(&gateway);
-    other.subscribe(&format!("$share/other/{topic}"), 1);
-    let mut plain = client(&gateway);
-    plain.subscribe(&topic, 1);
-    // The same client in a group and by itself: two subscriptions, two copies or two identifiers.
-    let mut both = client(&gateway);
-    both.subscribe_with(&[(&topic, 1)], &[Property::SubscriptionId(1)]);
-    both.subscribe_with(
-        &[(&format!("$share/third/{topic}"), 1)],
-        &[Property::SubscriptionId(2)],
-    );
-    client(&gateway).publish(&Publish::new(&topic, "x").qos(1));
-    for receiver in [&mut one[0], &mut other, &mut plain] {
-        assert_eq!(receiver.receive().text(), "x");
-        receiver.expect_nothing();
-    }
-    let mut ids = BTreeSet::new();
-    for packet in both.fence() {
-        let Packet::Publish(message) = packet else {
-            panic!("{packet:?}")
-        };
-        ids.extend(message.subscription_ids());
-    }
-    assert_eq!(ids, BTreeSet::from([1, 2]));
-}
-
-#[test]
-fn mqtt5_4_8_2_3_the_members_granted_qos_holds() {
-    let gateway = Gateway::start();
-    let topic = unique("granted");
-    let mut member = client(&gateway);
-    member.subscribe(&format!("$share/group/{topic}"), 0);
-    client(&gateway).publish(&Publish::new(&topic, "x").qos(2));
-    assert_eq!(member.receive().qos, 0);
-}
-
-#[test]
-fn mqtt5_4_8_2_wildcards_work_in_shared_filters() {
-    let gateway = Gateway::start();
-    let root = unique("wild");
-    let mut member = client(&gateway);
-    member.subscribe(&format!("$share/group/{root}/+/x/#"), 1);
-    let mut sender = client(&gateway);
-    for (topic, matches) in [
-        ("a/x", true),
-        ("b/x/y/z", true),
-        ("a/y", false),
-        ("a", false),
-    ] {
-        sender.publish(&Publish::new(&format!("{root}/{topic}"), topic).qos(1));
-        if matches {
-            assert_eq!(member.receive().text(), topic);
-        }
-        member.expect_nothing();
-    }
-}
-
-#[test]
-fn mqtt5_4_8_2_a_member_that_unsubscribes_or_leaves_gets_nothing_more() {
-    let gateway = Gateway::start();
-    let topic = unique("leaves");
-    let mut members = group(&gateway, &topic, 3);
-    let mut sender = client(&gateway);
-    let answer = members[0].unsubscribe(&[&format!("$share/group/{topic}")]);
-    assert_eq!(answer.codes, [0]);
-    members.remove(1).disconnect();
-    for _ in 0..10 {
-        assert_eq!(deliver(&mut sender, &topic, &mut members, |_| true), 1);
-    }
-}
-
-#[test]
 fn mqtt5_4_8_2_unacknowledged_qos_1_messages_of_a_lost_member_go_to_another() {
     let gateway = Gateway::start();
     let topic = unique("lost");
@@ -200,78 +95,6 @@ fn mqtt5_4_8_2_messages_that_wait_for_a_lost_member_go_to_another() {
     inherited.sort_unstable();
     assert_eq!(inherited, ["0", "1", "2", "3", "4"]);
     heir.expect_nothing();
-}
-
-#[test]
-fn mqtt5_4_8_2_4_a_qos_2_delivery_is_completed_with_its_member() {
-    let gateway = Gateway::start();
-    let topic = unique("complete");
-    let connect = Connect::lasting(Version::V5, &unique("member"));
-    let mut member = connect.open(gateway.mqtt());
-    member.subscribe(&format!("$share/group/{topic}"), 2);
-    client(&gateway).publish(&Publish::new(&topic, "x").qos(2));
-    let first = member.expect_publish();
-    let mut other = group(&gateway, &topic, 1).remove(0);
-    member.vanish();
-    other.expect_nothing();
-    let mut member = connect.open(gateway.mqtt());
-    let again = member.receive();
-    assert_eq!(
-        (again.id, again.dup, again.text().as_str()),
-        (first.id, true, "x")
-    );
-    other.expect_nothing();
-}
-
-#[test]
-fn mqtt5_4_8_2_5_a_qos_2_message_of_an_ended_session_goes_to_nobody_else() {
-    let gateway = Gateway::start();
-    let topic = unique("nobody");
-    let mut lost = group(&gateway, &topic, 1).remove(0);
-    let mut sender = client(&gateway);
-    sender.publish(&Publish::new(&topic, "QoS 2").qos(2));
-    sender.publish(&Publish::new(&topic, "QoS 1").qos(1));
-    assert_eq!(
-        (lost.expect_publish().qos, lost.expect_publish().qos),
-        (2, 1)
-    );
-    let mut heir = group(&gateway, &topic, 1).remove(0);
-    lost.vanish();
-    // The message of QoS 1 shows that the session's end was dealt with.
-    assert_eq!(heir.receive().text(), "QoS 1");
-    heir.expect_nothing();
-}
-
-#[test]
-fn mqtt5_4_8_2_6_a_refused_message_is_discarded() {
-    let gateway = Gateway::start();
-    for qos in [1, 2] {
-        let topic = unique("refused");
-        let mut members = group(&gateway, &topic, 2);
-        client(&gateway).publish(&Publish::new(&topic, "unwanted").qos(qos));
-        let mut refusals = 0;
-        for member in &mut members {
-            for packet in member.fence() {
-                let Packet::Publish(message) = packet else {
-                    panic!("{packet:?}")
-                };
-                let refusal = Ack::new(message.id).code(code::UNSPECIFIED);
-                if qos == 1 {
-                    member.send_puback(&refusal);
-                } else {
-                    member.send_pubrec(&refusal);
-                }
-                refusals += 1;
-            }
-        }
-        assert_eq!(refusals, 1);
-        for member in &mut members {
-            member.expect_nothing();
-        }
-        // Nor when the one that refused leaves.
-        members.remove(0).disconnect();
-        members[0].expect_nothing();
-    }
 }
 
 #[test]

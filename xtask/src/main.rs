@@ -1,5 +1,8 @@
 //! Developer tasks, run as `cargo xtask TASK`.
 
+mod conformance;
+mod fuzz;
+mod model;
 mod test;
 
 use std::process::ExitCode;
@@ -10,12 +13,21 @@ use clap::Parser;
 #[derive(Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask")]
 enum Task {
+    /// Runs the MQTT conformance suite against a broker, or writes docs/conformance.md
+    Conformance(conformance::Options),
+    /// Runs the fuzz targets with libFuzzer
+    Fuzz(fuzz::Options),
+    /// Walks at random against a model of MQTT, over real sockets
+    Model(model::Options),
     /// Sets up what the tests need, runs all of them and counts.
     Test(test::Options),
 }
 
 fn main() -> ExitCode {
     match Task::parse() {
+        Task::Conformance(options) => conformance::run(&options),
+        Task::Fuzz(options) => fuzz::run(&options),
+        Task::Model(options) => model::run(&options),
         Task::Test(options) => test::run(&options),
     }
 }

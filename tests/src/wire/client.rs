@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io::ErrorKind;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::decode;
@@ -13,8 +14,23 @@ use super::property::Property;
 use super::stream::Stream;
 use crate::server::Server;
 
-/// How long an expected packet may take. Generous: only a failing test waits this long.
+/// How long an expected packet may take, unless [`set_patience`] said otherwise. Generous: only a
+/// failing test waits this long.
 pub const PATIENCE: Duration = Duration::from_secs(15);
+
+static PATIENCE_IN_MILLISECONDS: AtomicU64 = AtomicU64::new(PATIENCE.as_millis() as u64);
+
+/// How long an expected packet may take in this process from now on. Less than the usual is for runs
+/// that expect failures: each of them lasts this long.
+pub fn set_patience(patience: Duration) {
+    PATIENCE_IN_MILLISECONDS.store(patience.as_millis() as u64, Ordering::Relaxed);
+}
+
+/// How long an expected packet may take.
+#[must_use]
+pub fn patience() -> Duration {
+    Duration::from_millis(PATIENCE_IN_MILLISECONDS.load(Ordering::Relaxed))
+}
 
 /// What a connection has to say within a time.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -323,12 +339,12 @@ impl Client {
     /// If it is another one, or none comes.
     #[track_caller]
     pub fn expect<T>(&mut self, what: &str, pick: impl Fn(&Packet) -> Option<T>) -> T {
-        match self.next(PATIENCE) {
+        match self.next(patience()) {
             Event::Packet(packet) => {
                 pick(&packet).unwrap_or_else(|| panic!("{what} expected, {packet:?} came"))
             }
             Event::Closed => panic!("{what} expected, the server closed the connection"),
-            Event::Silence => panic!("{what} expected, nothing came for {PATIENCE:?}"),
+            Event::Silence => panic!("{what} expected, nothing came for {:?}", patience()),
         }
     }
 
@@ -394,7 +410,7 @@ impl Client {
     /// The server must close the connection and send nothing before.
     #[track_caller]
     pub fn expect_close(&mut self) {
-        match self.next(PATIENCE) {
+        match self.next(patience()) {
             Event::Closed => {}
             other => panic!("the server was to close the connection, but: {other:?}"),
         }
@@ -434,7 +450,7 @@ impl Client {
     pub fn expect_error(&mut self) -> Option<u8> {
         let mut code = None;
         loop {
-            match self.next(PATIENCE) {
+            match self.next(patience()) {
                 Event::Closed => return code,
                 Event::Silence => panic!("the server was to end the connection, but kept it"),
                 Event::Packet(Packet::Disconnect(Reason { code: given, .. }))
@@ -460,7 +476,7 @@ impl Client {
                 return found;
             }
         }
-        let end = Instant::now() + PATIENCE;
+        let end = Instant::now() + patience();
         loop {
             match self.read(end.saturating_duration_since(Instant::now())) {
                 Event::Packet(packet) => match pick(&packet) {
@@ -495,7 +511,7 @@ impl Client {
     #[track_caller]
     pub fn next_raw(&mut self) -> Option<Vec<u8>> {
         let mut chunk = [0; 1024];
-        match self.stream.read(&mut chunk, PATIENCE) {
+        match self.stream.read(&mut chunk, patience()) {
             Ok(0) => None,
             Ok(length) => Some(chunk[..length].to_vec()),
             Err(error) if error.kind() == ErrorKind::ConnectionReset => None,

@@ -47,7 +47,9 @@ pub(super) fn packet(bytes: &[u8], version: Version) -> Result<Packet, String> {
     let kind = first >> 4;
     let flags = first & 0x0F;
     let expected = if kind == 6 { 2 } else { 0 };
-    if kind != 3 && flags != expected {
+    // MQTT 3.1 section 3.6: a PUBREL that is sent again has DUP.
+    let again = version == Version::V31 && kind == 6 && flags == 0x0A;
+    if kind != 3 && flags != expected && !again {
         return Err(format!("flags {flags:#x} in packet type {kind}"));
     }
     let packet = match kind {

@@ -103,7 +103,8 @@ impl Property {
         }
     }
 
-    pub(super) fn encode(&self, out: &mut Vec<u8>) {
+    /// Appends identifier and value.
+    pub fn write(&self, out: &mut Vec<u8>) {
         out.push(self.id());
         match self {
             Self::PayloadFormat(value)
@@ -197,7 +198,7 @@ impl Property {
 pub(super) fn encode_block(out: &mut Vec<u8>, properties: &[Property]) {
     let mut block = Vec::new();
     for property in properties {
-        property.encode(&mut block);
+        property.write(&mut block);
     }
     varint(out, block.len() as u32);
     out.extend_from_slice(&block);

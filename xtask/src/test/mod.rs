@@ -17,6 +17,7 @@ use anyhow::{Context, Result, bail};
 
 use place::Place;
 use report::Report;
+pub(crate) use setup::want;
 
 /// Suites that are not cargo's test targets.
 const UNIT: &str = "unit";
@@ -70,8 +71,9 @@ fn execute(options: &Options, report: &mut Report) -> Result<bool> {
         options.suites.is_empty() || options.suites.iter().any(|wanted| wanted == suite)
     };
 
-    // Some of cargo's suites look at TLS with it.
-    setup::want("openssl", "openssl");
+    // Some of cargo's suites look at TLS with the one, and are compared with the other.
+    want("openssl", "openssl");
+    setup::want_mosquitto();
     // Everything is built before anything is timed by a test.
     let built = rust::build(&place).context("the workspace does not build")?;
     if options.suites.is_empty() {

@@ -21,9 +21,30 @@ pub(super) fn require(name: &str, package: &str) -> Result<PathBuf> {
 
 /// Sees to it that `name` can be run, if that is possible: the tests that need it skip themselves, and
 /// the others of their suite are still worth running.
-pub(super) fn want(name: &str, package: &str) {
+pub(crate) fn want(name: &str, package: &str) {
     if let Err(error) = require(name, package) {
         println!("{error:#}");
+    }
+}
+
+/// Sees to it that the broker mosquitto is there, if that is possible. Its package starts it as a
+/// service, at the port where the gateway is by default: one that came only for the tests is stopped.
+pub(super) fn want_mosquitto() {
+    // Not on the search path of users.
+    if Path::new("/usr/sbin/mosquitto").is_file() || program("mosquitto").is_some() {
+        return;
+    }
+    match install("mosquitto") {
+        Ok(()) if program("systemctl").is_some() => {
+            let stop = ["disable", "--now", "mosquitto.service"];
+            let stopped =
+                as_root("systemctl").and_then(|mut command| stream::check(command.args(stop)));
+            if let Err(error) = stopped {
+                println!("mosquitto was installed and may run as a service now: {error:#}");
+            }
+        }
+        Ok(()) => {}
+        Err(error) => println!("mosquitto is missing: {error:#}"),
     }
 }
 
@@ -48,16 +69,21 @@ fn update() -> Result<()> {
     }
 }
 
-/// `apt-get` as root, which we are or may become without a password.
+/// `apt-get`, as root.
 fn apt_get() -> Result<Command> {
     program("apt-get").context("there is no apt-get here")?;
+    as_root("apt-get")
+}
+
+/// A command of root, who we are or may become without a password.
+fn as_root(name: &str) -> Result<Command> {
     let says = |command: &mut Command| command.output().ok().filter(|out| out.status.success());
     let root = says(Command::new("id").arg("-u")).is_some_and(|out| out.stdout == b"0\n");
     let mut command = if root {
-        Command::new("apt-get")
+        Command::new(name)
     } else if says(Command::new("sudo").args(["-n", "true"])).is_some() {
         let mut sudo = Command::new("sudo");
-        sudo.args(["-n", "DEBIAN_FRONTEND=noninteractive", "apt-get"]);
+        sudo.args(["-n", "DEBIAN_FRONTEND=noninteractive", name]);
         sudo
     } else {
         bail!("packages can be installed by root only");

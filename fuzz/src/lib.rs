@@ -1,0 +1,28 @@
+//! Fuzz targets: one module each, with a `run` that takes the fuzzer's bytes and panics at a finding.
+//!
+//! Nothing here knows the fuzzer. The entries for libFuzzer stand in `targets/` behind the feature
+//! `libfuzzer`; the corpus is replayed by an ordinary test without it.
+
+mod codec;
+pub mod codec_v31;
+pub mod codec_v311;
+pub mod codec_v5;
+pub mod connection;
+pub mod differential;
+mod pipe;
+pub mod topic_filter;
+pub mod websocket;
+
+/// A target: its name, which is that of its corpus, and what it runs.
+pub type Target = (&'static str, fn(&[u8]));
+
+/// Every target.
+pub const TARGETS: &[Target] = &[
+    ("codec_v31", codec_v31::run),
+    ("codec_v311", codec_v311::run),
+    ("codec_v5", codec_v5::run),
+    ("connection", connection::run),
+    ("differential", differential::run),
+    ("topic_filter", topic_filter::run),
+    ("websocket", websocket::run),
+];

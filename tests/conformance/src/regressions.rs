@@ -1,0 +1,30 @@
+//! Failures that other brokers had. Each is a test here, by one of these names.
+
+/// Their names.
+pub const REGRESSIONS: &[&str] = &[
+    "QoS 2 replay after reconnect",
+    "PUBREL owed on resume and not sent",
+    "expiry not decremented for retained messages",
+    "expiry not decremented for queued messages",
+    "expiry that deletes a QoS 2 exchange past PUBREC",
+    "retain-as-published lost in the offline queue",
+    "delivered QoS higher than published",
+    "topic alias reused for another topic",
+    "three subscription identifiers in one PUBLISH",
+    "shared subscription that strands messages when a member leaves",
+    "PUBACK sent and the message dropped",
+    "wildcard subscriber that misses retained messages",
+    "delayed will fired although the session was resumed in time",
+    "delayed will not fired although takeover ended the session",
+    "session expiry changed in DISCONNECT",
+    "MQTT 5 password without user name",
+    "binary password",
+    "DISCONNECT of one byte",
+    "DISCONNECT of two bytes",
+    "AUTH before CONNACK",
+    "AUTH after CONNACK",
+    "variable byte integers that are not minimal",
+    "a remaining length that promises more than ever comes",
+    "NUL in a topic",
+    "wildcard in a topic name",
+];
