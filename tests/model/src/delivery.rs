@@ -68,6 +68,9 @@ impl Model {
                     session.flights
                 ));
             }
+            if version == Version::V5 && !session.flights[flight].told {
+                session.tell_apart(flight, &seen.identifiers);
+            }
             let flight = &mut session.flights[flight];
             // MQTT-3.3.1-1.
             if !seen.dup || !flight.pending.is(&seen, version, now) {
@@ -97,6 +100,7 @@ impl Model {
                 released: false,
                 owed: false,
                 counted: true,
+                told: version == Version::V5,
             });
         }
         // MQTT-3.3.4-9.

@@ -81,6 +81,9 @@ pub(super) struct Flight {
     pub(super) owed: bool,
     /// PUBLISH was sent on this connection.
     pub(super) counted: bool,
+    /// Its Subscription Identifiers have been seen. Before MQTT 5 they are not, and of several messages
+    /// that differ in nothing else it may have been another.
+    pub(super) told: bool,
 }
 
 #[derive(Debug, Default)]
@@ -144,6 +147,31 @@ impl Session {
             .filter(|flight| !flight.counted && flight.released)
             .count();
         (counted, counted + carried)
+    }
+
+    /// A message in flight, sent again to a client of MQTT 5, turns out to be the one with these
+    /// Subscription Identifiers: it changes places with the one that it was taken for.
+    pub(super) fn tell_apart(&mut self, flight: usize, identifiers: &[u32]) {
+        let mut this = self.flights[flight].pending.identifiers.clone();
+        self.flights[flight].told = true;
+        if this == identifiers {
+            return;
+        }
+        let like = self.flights[flight].pending.clone();
+        let alike = |other: &Pending| {
+            Rc::ptr_eq(&other.message, &like.message)
+                && (other.qos, other.retain) == (like.qos, like.retain)
+                && other.identifiers == identifiers
+        };
+        let flights = self.flights.iter_mut().filter(|flight| !flight.told);
+        let other = flights
+            .map(|flight| &mut flight.pending)
+            .chain(&mut self.queue)
+            .find(|other| alike(other));
+        if let Some(other) = other {
+            std::mem::swap(&mut other.identifiers, &mut this);
+            self.flights[flight].pending.identifiers = this;
+        }
     }
 
     pub(super) fn settled(&self, connection: &Connection) -> Checked {
