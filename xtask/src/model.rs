@@ -21,6 +21,10 @@ pub(crate) struct Options {
 }
 
 pub(crate) fn run(options: &Options) -> ExitCode {
+    if !options.minutes.is_finite() || options.minutes < 0.0 {
+        eprintln!("cargo xtask model: --minutes is a number from 0");
+        return ExitCode::from(2);
+    }
     let cargo = env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     // A clock before 1970 gives a seed as good as any.

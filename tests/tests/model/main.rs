@@ -4,6 +4,10 @@
 //! any order, disconnects, resumes. After each action every client looks at everything that it was sent.
 //! A walk that fails is shrunk to a short one, which is printed.
 //!
+//! No time goes by in a walk: delays of wills, expiries and keep alives are in the fuzz target `connection`,
+//! whose clock stands still. Shared subscriptions and the Maximum Packet Size are in neither: the model
+//! does not know them.
+//!
 //! Environment:
 //! - `TIDEGATE_MODEL_MINUTES`: go on for so long, with a new seed each time; without it, a fixed number of
 //!   walks.
