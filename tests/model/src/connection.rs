@@ -351,6 +351,7 @@ impl Model {
                 connection.late.push(flight.pending.clone());
             }
         }
+        connection.late_releases.extend(&session.released_unseen);
         connection.late.extend_from_slice(&session.queue);
         session.leave();
         Some(connection.client.clone())

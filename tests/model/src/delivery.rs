@@ -94,10 +94,12 @@ impl Model {
             if seen.dup && !pending.may_be_dup {
                 return mismatch(format!("{seen:?} has DUP"));
             }
+            // PUBREC came before it was sent again.
+            let released = session.released_unseen.remove(&seen.id) && seen.dup;
             session.flights.push(Flight {
                 id: seen.id,
                 pending,
-                released: false,
+                released,
                 owed: false,
                 counted: true,
                 told: version == Version::V5,
@@ -120,18 +122,35 @@ impl Model {
         }
         let client = self.connections.get(&id).map(|c| c.client.clone());
         let session = client.and_then(|client| self.sessions.get_mut(&client));
-        let flight = session.and_then(|session| {
-            session
-                .flights
-                .iter_mut()
-                .find(|flight| flight.id == packet_id && flight.released && flight.owed)
-        });
+        let Some(session) = session else {
+            return mismatch(format!("PUBREL {packet_id} without a session"));
+        };
+        let flight = session
+            .flights
+            .iter_mut()
+            .find(|flight| flight.id == packet_id && flight.released && flight.owed);
         match flight {
             Some(flight) => {
                 flight.owed = false;
                 Ok(())
             }
+            None if session.released_unseen.contains(&packet_id) => Ok(()),
             None => mismatch(format!("PUBREL {packet_id}, which is not owed")),
+        }
+    }
+
+    /// A PUBREL that answers a PUBREC of the client.
+    pub(super) fn saw_release(&mut self, id: ConnectionId, packet_id: u16, codes: &[u8]) {
+        let client = self.connections.get(&id).map(|c| &c.client);
+        let Some(session) = client.and_then(|client| self.sessions.get_mut(client)) else {
+            return;
+        };
+        let seen = session.flights.iter().any(|flight| flight.id == packet_id);
+        // Before MQTT 5 every PUBREL looks like this.
+        let success = codes.iter().all(|code| *code == 0x00);
+        if success && !seen && session.may_have_unseen(2) {
+            session.ended_unseen(2);
+            session.released_unseen.insert(packet_id);
         }
     }
 
@@ -157,6 +176,11 @@ impl Model {
             (AckKind::PubAck, Some((at, 1, _))) | (AckKind::PubComp, Some((at, 2, true))) => {
                 session.flights.remove(at);
             }
+            // It may be that of a message which the client has not seen.
+            (AckKind::PubAck, None) => session.ended_unseen(1),
+            (AckKind::PubComp, None) => {
+                session.released_unseen.remove(&packet_id);
+            }
             // Nothing is said about an acknowledgement that fits no exchange; it ends none.
             (AckKind::PubAck | AckKind::PubComp, _) => {}
             (AckKind::PubRec, Some((at, 2, false))) if code >= 0x80 => {
@@ -168,7 +192,16 @@ impl Model {
                 flight.owed = false;
                 connection.expect_ack(AckKind::PubRel, packet_id, &[0x00]);
             }
-            (AckKind::PubRec, _) if code >= 0x80 => {}
+            (AckKind::PubRec, state) if code >= 0x80 => {
+                if state.is_none() {
+                    session.ended_unseen(2);
+                }
+            }
+            (AckKind::PubRec, None)
+                if session.may_have_unseen(2) || session.released_unseen.contains(&packet_id) =>
+            {
+                connection.expect_ack(AckKind::PubRel, packet_id, &[0x92, 0x00]);
+            }
             (AckKind::PubRec, _) => connection.expect_ack(AckKind::PubRel, packet_id, &[0x92]),
             (AckKind::PubRel, _) => {
                 connection.receiving.remove(&packet_id);

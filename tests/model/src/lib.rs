@@ -232,6 +232,15 @@ impl Model {
                 id: packet_id,
                 ..
             } if !connection.expects(packet) => self.saw_owed_release(id, *packet_id),
+            ServerPacket::Ack {
+                kind: AckKind::PubRel,
+                id: packet_id,
+                codes,
+            } => {
+                connection.saw_reply(packet)?;
+                self.saw_release(id, *packet_id, codes);
+                Ok(())
+            }
             packet => connection.saw_reply(packet),
         }
     }

@@ -70,6 +70,12 @@ pub(super) struct Pending {
     pub(super) may_be_dup: bool,
 }
 
+impl Pending {
+    fn may_be_unseen(&self, qos: u8) -> bool {
+        self.may_be_dup && self.qos == qos
+    }
+}
+
 /// A message that was sent and is not acknowledged.
 #[derive(Clone, Debug)]
 pub(super) struct Flight {
@@ -100,6 +106,9 @@ pub(super) struct Session {
     pub(super) flights: Vec<Flight>,
     /// In the order of coming.
     pub(super) queue: Vec<Pending>,
+    /// Identifiers of QoS 2 messages that the client answered with PUBREC, although it never saw them: they
+    /// went out on a connection that ended before it could. PUBREL is what it has seen of them.
+    pub(super) released_unseen: BTreeSet<u16>,
     /// QoS 2 messages of the client that are not released.
     pub(super) receiving: BTreeSet<u16>,
 }
@@ -134,6 +143,18 @@ impl Session {
         for flight in &mut self.flights {
             flight.owed = true;
             flight.counted = false;
+        }
+    }
+
+    /// Whether a message could be in flight that the client has not seen.
+    pub(super) fn may_have_unseen(&self, qos: u8) -> bool {
+        self.queue.iter().any(|pending| pending.may_be_unseen(qos))
+    }
+
+    /// The client has ended such an exchange, without knowing which: one of them does not come again.
+    pub(super) fn ended_unseen(&mut self, qos: u8) {
+        for pending in &mut self.queue {
+            pending.may_be_left_out |= pending.may_be_unseen(qos);
         }
     }
 
