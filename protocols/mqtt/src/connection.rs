@@ -13,6 +13,7 @@
 use std::cell::Cell;
 use std::future::Future;
 use std::io;
+use std::num::NonZeroU16;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -22,15 +23,20 @@ use tidegate_bus::{Charge, Counters, Ended, MemoryBudget, Session};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tracing::debug;
 
-use crate::codec::{Frame, PacketType, ReasonCode, Split, split};
+use crate::codec::{Ack, AckType, Frame, PacketType, ReasonCode, Split, split};
 use crate::encoder::count_qos0;
 use crate::endpoint::{Endpoint, Peer, Served};
 use crate::foreign::Foreign;
 use crate::handshake::{self, Accepted, Rejected};
 use crate::protocol::{Ending, Flow, Protocol};
 
-/// Bytes read at once.
-const READ_BYTES: usize = 64 << 10;
+/// Bytes read at once, into a buffer of the thread. Of large messages it holds many, so that few are
+/// cut and kept for the next read.
+const READ_BYTES: usize = 256 << 10;
+
+/// Of an incomplete packet, most bytes that are put before those of the next read; a longer one stays
+/// where it is and grows.
+const MOST_MOVED: usize = 32 << 10;
 
 /// Most bytes of answers (acknowledgements, PINGRESP, SUBACK) that wait behind a stuck write.
 const MAX_REPLIES: usize = 64 << 10;
@@ -46,8 +52,19 @@ const LINGER_BYTES: usize = 1 << 20;
 
 struct Scratch {
     read: Box<[u8]>,
-    properties: Vec<u8>,
+    work: Work,
 }
+
+/// What a batch needs while it is handled.
+#[derive(Default)]
+struct Work {
+    properties: Vec<u8>,
+    /// Of PUBACKs that came one after the other and are not handled yet.
+    acknowledged: Vec<NonZeroU16>,
+}
+
+/// Most PUBACKs that are handled under one lock.
+const MOST_ACKNOWLEDGED: usize = 64;
 
 thread_local! {
     static SCRATCH: Cell<Option<Box<Scratch>>> = const { Cell::new(None) };
@@ -57,7 +74,7 @@ fn with_scratch<R>(work: impl FnOnce(&mut Scratch) -> R) -> R {
     let mut scratch = SCRATCH.take().unwrap_or_else(|| {
         Box::new(Scratch {
             read: vec![0; READ_BYTES].into_boxed_slice(),
-            properties: Vec::new(),
+            work: Work::default(),
         })
     });
     let result = work(&mut scratch);
@@ -425,7 +442,7 @@ where
             self.input.ready = false;
             let bytes = std::mem::take(&mut self.input.partial);
             if !bytes.is_empty() {
-                let done = with_scratch(|scratch| self.handle(&bytes, &mut scratch.properties))?;
+                let done = with_scratch(|scratch| self.handle(&bytes, &mut scratch.work))?;
                 self.keep_rest(bytes, done);
                 return Ok(Round::Moved);
             }
@@ -441,7 +458,7 @@ where
         let kept = self.input.partial.len();
         // A short rest of the last read is put before the new bytes; a long one, of a large packet,
         // stays where it is and grows as bytes come.
-        let room = if kept <= READ_BYTES / 2 { kept } else { 0 };
+        let room = if kept <= MOST_MOVED { kept } else { 0 };
         let mut buffer = ReadBuf::new(&mut scratch.read[room..]);
         let read = match Pin::new(&mut self.stream).poll_read(cx, &mut buffer) {
             Poll::Pending => return Ok(Round::Idle),
@@ -456,12 +473,12 @@ where
             scratch.read[..room].copy_from_slice(&self.input.partial);
             self.input.partial = Vec::new();
             let bytes = &scratch.read[..room + read];
-            let done = self.handle(bytes, &mut scratch.properties)?;
+            let done = self.handle(bytes, &mut scratch.work)?;
             self.input.partial.extend_from_slice(&bytes[done..]);
         } else {
             self.input.partial.extend_from_slice(&scratch.read[..read]);
             let bytes = std::mem::take(&mut self.input.partial);
-            let done = self.handle(&bytes, &mut scratch.properties)?;
+            let done = self.handle(&bytes, &mut scratch.work)?;
             self.keep_rest(bytes, done);
         }
         Ok(Round::Moved)
@@ -476,7 +493,7 @@ where
     }
 
     /// Handles every complete packet in `bytes` as one batch and tells how far it came.
-    fn handle(&mut self, bytes: &[u8], scratch: &mut Vec<u8>) -> Result<usize, Ending> {
+    fn handle(&mut self, bytes: &[u8], work: &mut Work) -> Result<usize, Ending> {
         let Self {
             endpoint,
             protocol,
@@ -485,27 +502,46 @@ where
             ..
         } = self;
         let maximum = endpoint.settings.max_packet_bytes;
+        let Work {
+            properties,
+            acknowledged,
+        } = work;
         let mut at = 0;
         let mut packets = 0;
         let handled = endpoint.bus.batch(|worker| {
-            while let Split::Frame(frame) = split(&bytes[at..], maximum)? {
+            let end = loop {
+                let frame = match split(&bytes[at..], maximum) {
+                    Ok(Split::Frame(frame)) => frame,
+                    Ok(_) => break Ok(()),
+                    Err(error) => break Err(Ending::from(error)),
+                };
                 at += frame.len;
                 packets += 1;
-                if protocol.on_frame(worker, frame, scratch, &mut output.replies)? == Flow::Busy {
+                if let Some(packet_id) = Ack::plain(AckType::PubAck, frame) {
+                    acknowledged.push(packet_id);
+                    if acknowledged.len() >= MOST_ACKNOWLEDGED {
+                        protocol.on_pubacks(worker, acknowledged)?;
+                    }
+                    continue;
+                }
+                protocol.on_pubacks(worker, acknowledged)?;
+                if protocol.on_frame(worker, frame, properties, &mut output.replies)? == Flow::Busy
+                {
                     input.ready = true;
-                    break;
+                    break Ok(());
                 }
                 if worker.is_exhausted() {
                     // A small packet may have many receivers: others have their turn now.
                     input.ready = true;
                     input.exhausted = true;
-                    break;
+                    break Ok(());
                 }
-            }
+            };
+            protocol.on_pubacks(worker, acknowledged)?;
             if packets > 0 {
                 protocol.attachment.heard(worker.now());
             }
-            Ok(())
+            end
         });
         endpoint.bus.counters().packets_received.add(packets);
         handled.map(|()| at)

@@ -2,7 +2,7 @@
 //! answered. No socket, no clock: the connection hands in packets and takes the answers.
 
 use std::io;
-use std::num::NonZeroU32;
+use std::num::{NonZeroU16, NonZeroU32};
 use std::sync::Arc;
 use std::task::Waker;
 
@@ -183,6 +183,19 @@ impl Protocol {
             }
         }
         Ok(Flow::Continue)
+    }
+
+    /// Handles PUBACKs that came one after the other, and empties the list.
+    #[inline]
+    pub(crate) fn on_pubacks(
+        &mut self,
+        worker: &Worker,
+        packet_ids: &mut Vec<NonZeroU16>,
+    ) -> Result<(), Fenced> {
+        if packet_ids.is_empty() {
+            return Ok(());
+        }
+        self.attachment.acknowledge_all(worker.now(), packet_ids)
     }
 
     // ---- PUBLISH ----------------------------------------------------------------------------

@@ -446,6 +446,23 @@ impl Attachment {
         Ok(known)
     }
 
+    /// The client acknowledged QoS 1 messages: as [`Self::acknowledge`] for each, at the price of one.
+    /// Empties `packet_ids`.
+    pub fn acknowledge_all(
+        &self,
+        now: Timestamp,
+        packet_ids: &mut Vec<NonZeroU16>,
+    ) -> Result<(), Fenced> {
+        let done = self.session.acknowledge_all(self.epoch, packet_ids, now);
+        if done.is_ok() && self.bus.store.is_durable() {
+            for packet_id in packet_ids.iter() {
+                self.keep(&SessionChange::Acknowledged(*packet_id));
+            }
+        }
+        packet_ids.clear();
+        done
+    }
+
     /// The client received a QoS 2 message, or refused it. PUBREL waits for the ticket.
     pub fn received(
         &self,

@@ -58,6 +58,17 @@ impl<'a> Ack<'a> {
         }
     }
 
+    /// The packet identifier of an acknowledgement of type `ack` that says no more than that, as nearly
+    /// all do; `None` where [`Self::decode`] has to look. Of every version.
+    #[inline]
+    pub fn plain(ack: AckType, frame: Frame<'a>) -> Option<NonZeroU16> {
+        let &[high, low] = frame.body else {
+            return None;
+        };
+        let packet_id = NonZeroU16::new(u16::from_be_bytes([high, low]))?;
+        (frame.first == ack.packet_type().first_byte()).then_some(packet_id)
+    }
+
     /// Decodes a packet that must be of type `ack`.
     pub fn decode(ack: AckType, version: Version, frame: Frame<'a>) -> Result<Self, DecodeError> {
         let packet = ack.packet_type();

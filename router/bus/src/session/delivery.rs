@@ -105,12 +105,18 @@ impl State {
             } else {
                 None
             };
+            // They are for sending it again.
+            let identifiers = if keep {
+                offer.identifiers.clone()
+            } else {
+                Identifiers::new()
+            };
             let flight = Flight {
                 sequence: self.next_sequence(),
                 step: first_step(offer.qos),
                 retain: offer.retain,
                 message,
-                identifiers: offer.identifiers.clone(),
+                identifiers,
                 shared: offer.shared.cloned(),
                 counted: true,
                 owed: false,
@@ -146,7 +152,6 @@ impl State {
         let Some(link) = self.link.as_deref_mut() else {
             return Ok(());
         };
-        link.prepare(message.size());
         let outgoing = Outgoing {
             qos,
             retain,
@@ -155,7 +160,10 @@ impl State {
             subscription_identifiers: identifiers,
             expires_in,
         };
-        if let Err(TooLarge) = link.encoder.publish(&mut link.outbox, message, &outgoing) {
+        if let Err(TooLarge) =
+            link.encoder
+                .publish(link.outbox.buffer(message.size()), message, &outgoing)
+        {
             // MQTT-3.1.2-25: as if sending it had been completed.
             if let Some(id) = packet_id {
                 self.inflight.remove(id);

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::num::NonZeroU16;
 
+use super::outbox::Outbox;
 use crate::budget::MemoryBudget;
 use crate::message::Message;
 use crate::qos::QoS;
@@ -67,10 +68,7 @@ const GRANULE: usize = 16 << 10;
 
 pub(crate) struct Link {
     pub(super) encoder: Box<dyn Encoder>,
-    /// Encoded and not yet taken by the connection.
-    pub(super) outbox: Vec<u8>,
-    /// How large the last batch was, so that the next buffer is made in one piece.
-    pub(super) outbox_hint: u32,
+    pub(super) outbox: Outbox,
     /// The connection knows that there is something to take.
     pub(super) scheduled: bool,
     /// Messages that may still be sent before one is acknowledged (MQTT 5.0 section 4.9).
@@ -93,8 +91,7 @@ impl Link {
     pub(super) fn new(encoder: Box<dyn Encoder>, window: u16, patience_millis: u64) -> Self {
         Self {
             encoder,
-            outbox: Vec::new(),
-            outbox_hint: 0,
+            outbox: Outbox::default(),
             scheduled: false,
             quota: window,
             window,
@@ -129,28 +126,24 @@ impl Link {
         true
     }
 
-    /// The connection takes the outbox, which it does only when everything it took before is
-    /// written.
-    pub(super) fn take_charge(&mut self, budget: &MemoryBudget) {
+    /// Moves the first of what waits into `out`, which the connection asks for only when everything
+    /// it took before is written. `true`: there is more.
+    pub(super) fn take(&mut self, out: &mut Vec<u8>, budget: &MemoryBudget) -> bool {
+        let more = self.outbox.take(out);
         if self.taken > 0 {
             budget.release(self.taken);
         }
-        self.taken = std::mem::take(&mut self.charged);
+        // What is left stays charged; the rest goes with what was taken.
+        let left = self.charged.min(self.outbox.len());
+        self.taken = self.charged - left;
+        self.charged = left;
+        more
     }
 
     /// Gives everything back, at the end of the connection.
     pub(super) fn release_charge(&mut self, budget: &MemoryBudget) {
         budget.release(self.taken + self.charged);
         (self.taken, self.charged) = (0, 0);
-    }
-
-    /// The buffer to append to, made in one piece when there is none.
-    #[inline]
-    pub(super) fn prepare(&mut self, size: usize) {
-        if self.outbox.capacity() == 0 {
-            self.outbox
-                .reserve((self.outbox_hint as usize).max(size + 64));
-        }
     }
 
     /// Why the connection is to end, when it is.

@@ -30,11 +30,12 @@
 mod delivery;
 mod inflight;
 mod link;
+mod outbox;
 mod output;
 mod queue;
 mod state;
 
-use std::num::{NonZeroU16, NonZeroU32};
+use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::task::Waker;
@@ -225,6 +226,19 @@ impl Session {
             .acknowledge(&self.shared, packet_id, refused, now))
     }
 
+    /// As [`Self::acknowledge`] for several, under one lock; those that were not in flight are taken out
+    /// of `packet_ids`.
+    pub(crate) fn acknowledge_all(
+        &self,
+        epoch: Epoch,
+        packet_ids: &mut Vec<NonZeroU16>,
+        now: Timestamp,
+    ) -> Result<(), Fenced> {
+        let mut state = self.lock_as(epoch)?;
+        packet_ids.retain(|id| state.acknowledge(&self.shared, *id, false, now));
+        Ok(())
+    }
+
     pub(crate) fn received(
         &self,
         epoch: Epoch,
@@ -270,12 +284,14 @@ impl std::ops::DerefMut for Locked<'_> {
 
 impl Drop for Locked<'_> {
     fn drop(&mut self) {
-        self.session
-            .load
-            .store(self.state.load(), Ordering::Relaxed);
-        self.session
-            .online
-            .store(self.state.is_served(), Ordering::Relaxed);
+        // Most calls change neither, and a line that nobody writes is every core's to read.
+        let (load, online) = (self.state.load(), self.state.is_served());
+        if self.session.load.load(Ordering::Relaxed) != load {
+            self.session.load.store(load, Ordering::Relaxed);
+        }
+        if self.session.online.load(Ordering::Relaxed) != online {
+            self.session.online.store(online, Ordering::Relaxed);
+        }
     }
 }
 
@@ -328,9 +344,9 @@ fn add_to(merged: &mut Option<Merged>, subscription: &Subscription, publisher_is
     merged.qos = merged.qos.max(options.qos);
     merged.retain_as_published |= options.retain_as_published;
     // Two subscriptions with one identifier give it twice (MQTT 5.0 section 3.3.4).
-    merged
-        .identifiers
-        .extend(subscription.identifier().map(NonZeroU32::get));
+    if let Some(identifier) = subscription.identifier() {
+        merged.identifiers.push(identifier.get());
+    }
 }
 
 impl Subscriber for Session {

@@ -37,19 +37,12 @@ impl State {
         out: &mut Vec<u8>,
         now: Timestamp,
     ) -> Result<bool, Ended> {
-        let more = self.refill(shared, now);
+        let may_refill = self.refill(shared, now);
         let Some(link) = self.link.as_deref_mut() else {
             return Err(Ended(EndReason::TakenOver));
         };
-        link.outbox_hint = link.outbox.len().min(REFILL_BYTES) as u32;
-        if out.is_empty() {
-            std::mem::swap(out, &mut link.outbox);
-        } else {
-            out.append(&mut link.outbox);
-        }
-        link.outbox = Vec::new();
+        let more = link.take(out, &shared.budget) || may_refill;
         link.scheduled = more;
-        link.take_charge(&shared.budget);
         let counters = &shared.counters;
         for (counter, sent) in counters
             .messages_sent
@@ -173,8 +166,7 @@ impl State {
         }
         if flight.step == Step::Complete {
             if let Some(link) = self.link.as_deref_mut() {
-                link.prepare(16);
-                link.encoder.release(&mut link.outbox, id);
+                link.encoder.release(link.outbox.buffer(16), id);
             }
             return;
         }

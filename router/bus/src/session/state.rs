@@ -139,7 +139,10 @@ impl State {
             return;
         };
         link.release_charge(&shared.budget);
-        let lost = link.encoder.count_unacknowledged(&link.outbox);
+        let unsent = link.outbox.buffers();
+        let lost = unsent
+            .map(|packets| link.encoder.count_unacknowledged(packets))
+            .sum();
         self.drop_messages(shared, DropReason::ConnectionClosed, lost);
         self.holding = None;
     }
