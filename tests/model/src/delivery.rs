@@ -174,7 +174,7 @@ impl Model {
         });
         match (kind, state) {
             (AckKind::PubAck, Some((at, 1, _))) | (AckKind::PubComp, Some((at, 2, true))) => {
-                session.flights.remove(at);
+                session.end_flight(at);
             }
             // It may be that of a message which the client has not seen.
             (AckKind::PubAck, None) => session.ended_unseen(1),
@@ -184,7 +184,7 @@ impl Model {
             // Nothing is said about an acknowledgement that fits no exchange; it ends none.
             (AckKind::PubAck | AckKind::PubComp, _) => {}
             (AckKind::PubRec, Some((at, 2, false))) if code >= 0x80 => {
-                session.flights.remove(at);
+                session.end_flight(at);
             }
             (AckKind::PubRec, Some((at, 2, _))) => {
                 let flight = &mut session.flights[at];

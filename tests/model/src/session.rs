@@ -106,6 +106,9 @@ pub(super) struct Session {
     pub(super) flights: Vec<Flight>,
     /// In the order of coming.
     pub(super) queue: Vec<Pending>,
+    /// Messages that were acknowledged before their Subscription Identifiers were seen: it may have been
+    /// another that differs in nothing else.
+    gone_untold: Vec<Pending>,
     /// Identifiers of QoS 2 messages that the client answered with PUBREC, although it never saw them: they
     /// went out on a connection that ended before it could. PUBREL is what it has seen of them.
     pub(super) released_unseen: BTreeSet<u16>,
@@ -170,6 +173,14 @@ impl Session {
         (counted, counted + carried)
     }
 
+    /// The exchange of a message in flight is over.
+    pub(super) fn end_flight(&mut self, at: usize) {
+        let flight = self.flights.remove(at);
+        if !flight.told {
+            self.gone_untold.push(flight.pending);
+        }
+    }
+
     /// A message in flight, sent again to a client of MQTT 5, turns out to be the one with these
     /// Subscription Identifiers: it changes places with the one that it was taken for.
     pub(super) fn tell_apart(&mut self, flight: usize, identifiers: &[u32]) {
@@ -188,6 +199,7 @@ impl Session {
         let other = flights
             .map(|flight| &mut flight.pending)
             .chain(&mut self.queue)
+            .chain(&mut self.gone_untold)
             .find(|other| alike(other));
         if let Some(other) = other {
             std::mem::swap(&mut other.identifiers, &mut this);
