@@ -496,8 +496,7 @@ impl Attachment {
 
     fn note_receiving(&self, packet_id: NonZeroU16, epoch: Epoch) -> Result<bool, Fenced> {
         let mut state = self.session.lock_as(self.epoch)?;
-        let receiving = state.receiving.get_or_insert_default();
-        Ok(receiving.try_insert(packet_id, epoch).is_ok())
+        Ok(state.receiving.insert(packet_id, epoch))
     }
 
     /// Takes [`Self::begin_receiving`] back: the message was refused, its identifier is free. `false`
@@ -519,24 +518,12 @@ impl Attachment {
     /// The connection that the message came on, if there is one.
     fn forget_receiving(&self, packet_id: NonZeroU16) -> Result<Option<Epoch>, Fenced> {
         let mut state = self.session.lock_as(self.epoch)?;
-        let Some(receiving) = &mut state.receiving else {
-            return Ok(None);
-        };
-        let epoch = receiving.remove(&packet_id);
-        if receiving.is_empty() {
-            state.receiving = None;
-        }
-        Ok(epoch)
+        Ok(state.receiving.remove(packet_id))
     }
 
     /// QoS 2 messages the client has published and not yet released.
     pub fn receiving(&self) -> Result<usize, Fenced> {
-        Ok(self
-            .session
-            .lock_as(self.epoch)?
-            .receiving
-            .as_ref()
-            .map_or(0, |ids| ids.len()))
+        Ok(self.session.lock_as(self.epoch)?.receiving.len())
     }
 
     /// Moves what is to be written into `out`, which is at a packet boundary. `true`: there is

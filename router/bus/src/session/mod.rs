@@ -33,6 +33,7 @@ mod link;
 mod outbox;
 mod output;
 mod queue;
+mod receiving;
 mod state;
 
 use std::num::NonZeroU16;

@@ -1,14 +1,12 @@
 //! What stands behind a session's lock, and how it comes, goes and ends. What it does with messages is
 //! in `delivery.rs` and `output.rs`.
 
-use std::num::NonZeroU16;
 use std::sync::Arc;
-
-use hashbrown::HashMap;
 
 use super::inflight::{InFlight, Step};
 use super::link::Link;
 use super::queue::{ITEM_OVERHEAD, Queue, Retained};
+use super::receiving::Receiving;
 use super::{Encoder, Orphan, Shared};
 use crate::drops::{ClientDrops, DropReason};
 use crate::message::StoredMessage;
@@ -34,7 +32,7 @@ pub(crate) struct State {
     pub(crate) drops: Option<Box<ClientDrops>>,
     /// Identifiers of QoS 2 messages the client has published and not yet released, with the connection
     /// they came on.
-    pub(crate) receiving: Option<Box<HashMap<NonZeroU16, Epoch>>>,
+    pub(crate) receiving: Receiving,
     pub(super) inflight: InFlight,
     pub(super) queue: Option<Box<Queue>>,
     pub(super) sequence: u64,
@@ -183,7 +181,7 @@ impl State {
             }
         }
         self.drop_messages(shared, DropReason::SessionEnded, lost);
-        self.receiving = None;
+        self.receiving.clear();
         let subscriptions = std::mem::take(&mut self.subscriptions);
         for subscription in &subscriptions {
             subscription.end();
