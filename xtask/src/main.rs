@@ -1,6 +1,8 @@
 //! Developer tasks, run as `cargo xtask TASK`.
 
+mod bench;
 mod conformance;
+mod counts;
 mod fuzz;
 mod model;
 mod test;
@@ -13,8 +15,12 @@ use clap::Parser;
 #[derive(Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask")]
 enum Task {
+    /// Compares the gateway with other brokers on this machine
+    Bench(bench::Options),
     /// Runs the MQTT conformance suite against a broker, or writes docs/conformance.md
     Conformance(conformance::Options),
+    /// Counts instructions and holds them against the baseline, or renews it
+    Counts(counts::Options),
     /// Runs the fuzz targets with libFuzzer
     Fuzz(fuzz::Options),
     /// Walks at random against a model of MQTT, over real sockets
@@ -25,7 +31,9 @@ enum Task {
 
 fn main() -> ExitCode {
     match Task::parse() {
+        Task::Bench(options) => bench::run(&options),
         Task::Conformance(options) => conformance::run(&options),
+        Task::Counts(options) => counts::run(&options),
         Task::Fuzz(options) => fuzz::run(&options),
         Task::Model(options) => model::run(&options),
         Task::Test(options) => test::run(&options),

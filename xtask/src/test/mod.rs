@@ -15,9 +15,9 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 
-use place::Place;
+pub(crate) use place::Place;
 use report::Report;
-pub(crate) use setup::want;
+pub(crate) use setup::{once, require, want};
 
 /// Suites that are not cargo's test targets.
 const UNIT: &str = "unit";

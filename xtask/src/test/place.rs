@@ -6,15 +6,17 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 /// The directories that the suites need.
-pub(super) struct Place {
+pub(crate) struct Place {
     /// The workspace.
-    pub(super) root: PathBuf,
+    pub(crate) root: PathBuf,
+    /// What cargo builds into.
+    pub(crate) target: PathBuf,
     /// What the set-up makes: outlives `cargo test`, goes with `cargo clean`.
     pub(super) tools: PathBuf,
 }
 
 impl Place {
-    pub(super) fn find() -> Result<Self> {
+    pub(crate) fn find() -> Result<Self> {
         let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
         let root = manifest
             .parent()
@@ -22,8 +24,13 @@ impl Place {
             .to_owned();
         let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), PathBuf::from);
         // `join` keeps an absolute target directory as it is.
-        let tools = root.join(target).join("test-tools");
-        Ok(Self { root, tools })
+        let target = root.join(target);
+        let tools = target.join("test-tools");
+        Ok(Self {
+            root,
+            target,
+            tools,
+        })
     }
 
     /// Where the suites of clients that are not ours are.

@@ -11,7 +11,7 @@ use super::place::program;
 use super::stream;
 
 /// Sees to it that `name` can be run; Debian's `package` has it.
-pub(super) fn require(name: &str, package: &str) -> Result<PathBuf> {
+pub(crate) fn require(name: &str, package: &str) -> Result<PathBuf> {
     if let Some(found) = program(name) {
         return Ok(found);
     }
@@ -93,7 +93,7 @@ fn as_root(name: &str) -> Result<Command> {
 }
 
 /// Runs `make` unless `directory` was made from the same `pins` before.
-pub(super) fn once(directory: &Path, pins: &str, make: impl FnOnce() -> Result<()>) -> Result<()> {
+pub(crate) fn once(directory: &Path, pins: &str, make: impl FnOnce() -> Result<()>) -> Result<()> {
     let stamp = directory.join("stamp");
     if fs::read_to_string(&stamp).is_ok_and(|made| made == pins) {
         return Ok(());

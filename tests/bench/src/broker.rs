@@ -1,0 +1,422 @@
+//! The brokers that are compared: each is started anew for every scenario and round, with one listener,
+//! on a free port of the loopback.
+//!
+//! What a broker is told beyond its defaults is here and nowhere else, and is part of the report
+//! ([`Broker::told`]).
+
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use tempfile::TempDir;
+use tidegate_tests::certificates::{Authority, Request};
+use tidegate_tests::{Process, mosquitto, rumqttd};
+
+/// How long a broker may take to end before it is killed.
+const FAREWELL: Duration = Duration::from_secs(5);
+
+/// A broker that can be started as often as one likes.
+#[derive(Clone, Debug)]
+pub struct Broker {
+    /// What the report calls it.
+    pub name: String,
+    /// Its version, as far as it says one.
+    pub version: String,
+    kind: Kind,
+}
+
+#[derive(Clone, Debug)]
+enum Kind {
+    Tidegate { binary: PathBuf, given: bool },
+    Mosquitto(PathBuf),
+    Rumqttd(PathBuf),
+    Peer { port: u16, command: String },
+}
+
+/// What carries MQTT to a broker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Carrier {
+    /// TCP.
+    Tcp,
+    /// TLS over TCP.
+    Tls,
+    /// WebSocket over TCP.
+    WebSocket,
+}
+
+impl Carrier {
+    /// The scheme of a URL with it.
+    #[must_use]
+    pub fn scheme(self) -> &'static str {
+        match self {
+            Self::Tcp => "mqtt",
+            Self::Tls => "mqtts",
+            Self::WebSocket => "ws",
+        }
+    }
+}
+
+/// The certificate that every broker shows.
+pub struct Certificate {
+    directory: TempDir,
+}
+
+impl Certificate {
+    /// Makes an authority and a certificate for localhost.
+    ///
+    /// # Errors
+    ///
+    /// If there is no room for the files.
+    pub fn new() -> Result<Self> {
+        let directory = TempDir::with_prefix("tidegate-bench-")?;
+        let authority = Authority::new("Benchmark authority");
+        fs::write(directory.path().join("ca.crt"), authority.pem())?;
+        authority
+            .issue(&Request::server(&["localhost", "127.0.0.1"]))
+            .write(directory.path(), "server");
+        Ok(Self { directory })
+    }
+
+    /// The file of the authority.
+    #[must_use]
+    pub fn authority(&self) -> PathBuf {
+        self.directory.path().join("ca.crt")
+    }
+
+    /// The file of the certificate.
+    fn certificate(&self) -> PathBuf {
+        self.directory.path().join("server.crt")
+    }
+
+    /// The file of its key.
+    fn key(&self) -> PathBuf {
+        self.directory.path().join("server.key")
+    }
+}
+
+/// A broker that runs.
+#[derive(Debug)]
+pub struct Instance {
+    /// Where it speaks MQTT 3.1.1.
+    pub v3: SocketAddr,
+    /// Where it speaks MQTT 5.0.
+    pub v5: SocketAddr,
+    process: Process,
+}
+
+/// Why there is no instance.
+#[derive(Debug)]
+pub enum NotStarted {
+    /// It cannot do what is asked for.
+    NotCompared(String),
+    /// It should, but did not.
+    Failed(anyhow::Error),
+}
+
+impl<E: Into<anyhow::Error>> From<E> for NotStarted {
+    fn from(error: E) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+impl Instance {
+    /// The process id.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
+    /// How the broker ended by itself and the last that it wrote, if it has ended.
+    pub fn ended(&mut self) -> Option<String> {
+        let status = self.process.ended().ok().flatten()?;
+        let log = self.process.log();
+        let last = log.trim_end().lines().last().unwrap_or("nothing");
+        Some(format!("the broker ended with {status} and wrote: {last}"))
+    }
+
+    /// Ends it: by request, and if that is not heard by force.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel does not say what became of it.
+    pub fn end(self) -> Result<()> {
+        self.process.end(FAREWELL)
+    }
+}
+
+impl Broker {
+    /// The gateway by this binary; it may be one that was `given`, of another commit than the tree's.
+    ///
+    /// # Errors
+    ///
+    /// If it does not tell its version.
+    pub fn tidegate(name: &str, binary: &Path, given: bool) -> Result<Self> {
+        let binary = fs::canonicalize(binary).with_context(|| format!("{}", binary.display()))?;
+        let output = Command::new(&binary).arg("--version").output();
+        let output = output.with_context(|| format!("{}", binary.display()))?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        // `--version` says: tidegate 0.1.0
+        let version = text.split_whitespace().nth(1);
+        let version = version.with_context(|| format!("{} is no gateway", binary.display()))?;
+        Ok(Self {
+            name: name.to_owned(),
+            version: version.to_owned(),
+            kind: Kind::Tidegate { binary, given },
+        })
+    }
+
+    /// Eclipse Mosquitto, where it is installed.
+    #[must_use]
+    pub fn mosquitto() -> Option<Self> {
+        let (binary, version) = mosquitto()?;
+        Some(Self {
+            name: "mosquitto".to_owned(),
+            version,
+            kind: Kind::Mosquitto(binary),
+        })
+    }
+
+    /// rumqttd, by the binary `rumqttd-peer` beside this program.
+    ///
+    /// # Errors
+    ///
+    /// If it is not there.
+    pub fn rumqttd() -> Result<Self> {
+        let (binary, version) = rumqttd()?;
+        Ok(Self {
+            name: "rumqttd".to_owned(),
+            version,
+            kind: Kind::Rumqttd(binary),
+        })
+    }
+
+    /// Any other: `NAME=PORT=COMMAND`.
+    ///
+    /// # Errors
+    ///
+    /// If the text is not of this form.
+    pub fn peer(text: &str) -> Result<Self> {
+        let mut parts = text.splitn(3, '=').map(str::trim);
+        let (Some(name), Some(port), Some(command)) = (parts.next(), parts.next(), parts.next())
+        else {
+            bail!("expected NAME=PORT=COMMAND, not {text}");
+        };
+        ensure!(!name.is_empty(), "{text}: no name");
+        ensure!(!command.is_empty(), "{text}: no command");
+        let port: u16 = port
+            .parse()
+            .with_context(|| format!("{port} is no port, in {text}"))?;
+        Ok(Self {
+            name: name.to_owned(),
+            version: String::new(),
+            kind: Kind::Peer {
+                port,
+                command: command.to_owned(),
+            },
+        })
+    }
+
+    /// Whether it is a build of the gateway, of which the targets are asked.
+    #[must_use]
+    pub fn is_tidegate(&self) -> bool {
+        matches!(self.kind, Kind::Tidegate { .. })
+    }
+
+    /// What it is told beyond its defaults, and why.
+    #[must_use]
+    pub fn told(&self) -> Vec<String> {
+        match &self.kind {
+            Kind::Tidegate { given, .. } => {
+                let told = "nothing but where to listen, its directory and its certificate";
+                let build = "a binary that was given: the commit above need not be its own";
+                let mut all = vec![told.to_owned()];
+                all.extend(given.then(|| build.to_owned()));
+                all
+            }
+            Kind::Mosquitto(_) => MOSQUITTO
+                .iter()
+                .map(|(setting, why)| format!("`{setting}`: {why}"))
+                .collect(),
+            Kind::Rumqttd(_) => vec![
+                "what its own `rumqttd.toml` says, with room for 10,010 connections and payloads of \
+                 20 KiB, without console and metrics (`tests/rumqttd-peer`)"
+                    .to_owned(),
+            ],
+            Kind::Peer { command, .. } => vec![format!("started by `{command}`")],
+        }
+    }
+
+    /// Starts it on the loopback with one listener and waits until it listens.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot do this, or does not listen within `patience`; what it wrote is part of the error.
+    pub fn start(
+        &self,
+        carrier: Carrier,
+        certificate: &Certificate,
+        patience: Duration,
+    ) -> Result<Instance, NotStarted> {
+        match &self.kind {
+            Kind::Tidegate { binary, .. } => tidegate(binary, carrier, certificate, patience),
+            Kind::Mosquitto(binary) => start_mosquitto(binary, carrier, certificate, patience),
+            Kind::Rumqttd(binary) => {
+                only_tcp(carrier, "our build of rumqttd is without TLS and WebSocket")?;
+                let (process, [v3, v5]) = Process::launch(patience, |_, [v3, v5]| {
+                    let mut command = Command::new(binary);
+                    command.args(["--v4", &v3.to_string(), "--v5", &v5.to_string()]);
+                    Ok(command)
+                })?;
+                Ok(Instance { v3, v5, process })
+            }
+            Kind::Peer { port, command } => {
+                only_tcp(carrier, "of a peer that was given only TCP is known")?;
+                peer(*port, command, patience)
+            }
+        }
+    }
+}
+
+fn only_tcp(carrier: Carrier, why: &str) -> Result<(), NotStarted> {
+    match carrier {
+        Carrier::Tcp => Ok(()),
+        Carrier::Tls | Carrier::WebSocket => Err(NotStarted::NotCompared(why.to_owned())),
+    }
+}
+
+fn tidegate(
+    binary: &Path,
+    carrier: Carrier,
+    certificate: &Certificate,
+    patience: Duration,
+) -> Result<Instance, NotStarted> {
+    let (process, [address]) = Process::launch(patience, |directory, [address]| {
+        let mut command = Command::new(binary);
+        command
+            .arg("run")
+            .arg("--data-dir")
+            .arg(directory.join("data"));
+        let mut set = |setting: String| {
+            command.args(["--set", &setting]);
+        };
+        set("http.enabled=false".to_owned());
+        for scheme in ["mqtt", "mqtts", "ws", "wss"] {
+            if scheme == carrier.scheme() {
+                set(format!("listeners.{scheme}.bind={address}"));
+            } else {
+                set(format!("listeners.{scheme}.enabled=false"));
+            }
+        }
+        if carrier == Carrier::Tls {
+            let (file, key) = (certificate.certificate(), certificate.key());
+            set(format!("listeners.mqtts.tls.cert={}", file.display()));
+            set(format!("listeners.mqtts.tls.key={}", key.display()));
+        }
+        Ok(command)
+    })?;
+    Ok(Instance {
+        v3: address,
+        v5: address,
+        process,
+    })
+}
+
+/// What mosquitto is told, and why.
+const MOSQUITTO: [(&str, &str); 6] = [
+    ("allow_anonymous true", "as all the others"),
+    (
+        "max_queued_messages 0",
+        "no limit: by default it drops what waits behind 1,000 messages",
+    ),
+    (
+        "max_inflight_messages 0",
+        "no limit: by default 20, which is less than the window",
+    ),
+    ("set_tcp_nodelay true", "as all the others"),
+    (
+        "log_type error",
+        "by default it writes a line for every connection; the others do not",
+    ),
+    (
+        "user root",
+        "started by root it would become another user, who cannot read the certificate",
+    ),
+];
+
+fn start_mosquitto(
+    binary: &Path,
+    carrier: Carrier,
+    certificate: &Certificate,
+    patience: Duration,
+) -> Result<Instance, NotStarted> {
+    let command = |directory: &Path, text: &str| {
+        let mut all = String::new();
+        for (setting, _) in MOSQUITTO {
+            all += &format!("{setting}\n");
+        }
+        let file = directory.join("mosquitto.conf");
+        fs::write(&file, all + text)?;
+        let mut command = Command::new(binary);
+        command.arg("-c").arg(file);
+        Ok(command)
+    };
+    let listener = |address: SocketAddr| format!("listener {} {}\n", address.port(), address.ip());
+    let launched = match carrier {
+        Carrier::Tcp => Process::launch(patience, |directory, [address]| {
+            command(directory, &listener(address))
+        }),
+        Carrier::Tls => Process::launch(patience, |directory, [address]| {
+            let (file, key) = (certificate.certificate(), certificate.key());
+            let (file, key) = (file.display(), key.display());
+            let listener = listener(address);
+            command(
+                directory,
+                &format!("{listener}certfile {file}\nkeyfile {key}\n"),
+            )
+        }),
+        Carrier::WebSocket => Process::launch(patience, |directory, [address, plain]| {
+            let [address, plain] = [address, plain].map(listener);
+            // 2.0.11 does not start with nothing but WebSocket.
+            command(directory, &format!("{plain}{address}protocol websockets\n"))
+        })
+        .map(|(process, [address, _])| (process, [address])),
+    };
+    match launched {
+        Ok((process, [address])) => Ok(Instance {
+            v3: address,
+            v5: address,
+            process,
+        }),
+        Err(error)
+            if error
+                .to_string()
+                .contains("Websockets support not available") =>
+        {
+            let why = "the mosquitto that is installed is built without WebSocket";
+            Err(NotStarted::NotCompared(why.to_owned()))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn peer(port: u16, command: &str, patience: Duration) -> Result<Instance, NotStarted> {
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    if TcpStream::connect(address).is_ok() {
+        return Err(anyhow::anyhow!("something else listens at {address}").into());
+    }
+    let mut process = Process::spawn(|_| {
+        let mut shell = Command::new("sh");
+        // The shell becomes the command: it is its processor time that counts.
+        shell.args(["-c", &format!("exec {command}")]);
+        Ok(shell)
+    })?;
+    process.listens(&[address], patience)?;
+    Ok(Instance {
+        v3: address,
+        v5: address,
+        process,
+    })
+}

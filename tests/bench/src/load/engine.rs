@@ -1,0 +1,422 @@
+//! The event loop: one thread, and no allocation for a message.
+//!
+//! A socket is read until it is empty, the acknowledgements of a read leave with one write, and a
+//! publisher that has room sends all that fits with one write. The clock is read once for each of these.
+//! The batches that result are the broker's doing as much as the load's; the rule is the same for all
+//! brokers.
+
+use std::io::ErrorKind;
+use std::mem;
+use std::net;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use mio::net::TcpStream;
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Poll, Token};
+
+use super::clock::{self, SECOND};
+use super::connection::Connection;
+use super::latencies::Latencies;
+use super::ledger::Ledger;
+use super::packet::{self, Packet, kind};
+use super::publisher::{Publisher, Stamp};
+use super::receiver::{Receiver, answer};
+use super::schedule::Schedule;
+use super::timer::Timer;
+use super::window::Window;
+use crate::order::{Pace, Traffic, Version};
+
+/// The least that a read asks for.
+const READ: usize = 64 * 1024;
+/// Bytes of a message beside its payload: topic, properties, and what a broker may add to them.
+const ADDED: usize = 4096;
+/// What is on its way for so many steps is waited for no longer.
+const STEPS: usize = 5;
+/// The time between them.
+const STEP: u64 = SECOND;
+/// The longest sleep.
+const SLEEP: u64 = SECOND / 10;
+/// The token of the timer; connections have theirs from 0 on.
+const TIMER: Token = Token(usize::MAX - 1);
+
+/// Whose connection it is.
+#[derive(Clone, Copy)]
+enum Role {
+    Publisher(usize),
+    Subscriber(usize),
+    /// It has filters that match nothing.
+    Idle,
+}
+
+pub(super) struct Engine {
+    poll: Poll,
+    timer: Timer,
+    schedule: Option<Schedule>,
+    /// Whether there is no end of sending yet.
+    is_sending: bool,
+    version: Version,
+    qos: u8,
+    payload: usize,
+    /// The least bytes of properties that a publisher sends with a message.
+    properties: usize,
+    connections: Vec<Connection>,
+    roles: Vec<Role>,
+    publishers: Vec<Publisher>,
+    /// The connection of each publisher.
+    connection_of: Vec<usize>,
+    receivers: Vec<Receiver>,
+    ledger: Ledger,
+    latencies: Latencies,
+    /// Publishers that may have something to send.
+    ready: Vec<usize>,
+    is_ready: Vec<bool>,
+    /// When something came last.
+    last: u64,
+    /// The next step, and what each publisher had sent at the last ones.
+    step: u64,
+    sent: [Vec<u64>; STEPS],
+    /// The first reason code of a refusal.
+    refused: Option<u8>,
+    buffer: Box<[u8]>,
+    answers: Vec<u8>,
+    scratch: Vec<u8>,
+}
+
+impl Engine {
+    pub(super) fn new(traffic: &Traffic) -> Result<Self> {
+        let poll = Poll::new().context("epoll")?;
+        let timer = Timer::new()?;
+        let descriptor = timer.descriptor();
+        let mut source = SourceFd(&descriptor);
+        let registry = poll.registry();
+        registry.register(&mut source, TIMER, Interest::READABLE)?;
+        let largest = traffic.payload as usize + ADDED;
+        Ok(Self {
+            poll,
+            timer,
+            schedule: None,
+            is_sending: true,
+            version: traffic.version,
+            qos: traffic.qos,
+            payload: traffic.payload as usize,
+            properties: usize::MAX,
+            connections: Vec::new(),
+            roles: Vec::new(),
+            publishers: Vec::new(),
+            connection_of: Vec::new(),
+            receivers: Vec::new(),
+            ledger: Ledger::new(traffic.shape, traffic.publishers, traffic.subscribers),
+            latencies: Latencies::new()?,
+            ready: Vec::with_capacity(traffic.publishers as usize),
+            is_ready: Vec::new(),
+            last: 0,
+            step: 0,
+            sent: std::array::from_fn(|_| vec![0; traffic.publishers as usize]),
+            refused: None,
+            buffer: vec![0; READ + largest].into_boxed_slice(),
+            answers: Vec::with_capacity(READ),
+            scratch: Vec::with_capacity(2 * READ + largest),
+        })
+    }
+
+    pub(super) fn add_subscriber(&mut self, socket: net::TcpStream) -> Result<()> {
+        self.add(socket, Role::Subscriber(self.receivers.len()))?;
+        self.receivers.push(Receiver::default());
+        Ok(())
+    }
+
+    /// A connection that nothing is to come on.
+    pub(super) fn add_idle(&mut self, socket: net::TcpStream) -> Result<()> {
+        self.add(socket, Role::Idle)
+    }
+
+    pub(super) fn add_publisher(
+        &mut self,
+        socket: net::TcpStream,
+        publisher: Publisher,
+        window: Window,
+    ) -> Result<()> {
+        self.connection_of.push(self.connections.len());
+        self.add(socket, Role::Publisher(self.publishers.len()))?;
+        self.properties = self.properties.min(publisher.properties());
+        self.publishers.push(publisher);
+        self.ledger.add_publisher(window);
+        self.is_ready.push(false);
+        Ok(())
+    }
+
+    fn add(&mut self, socket: net::TcpStream, role: Role) -> Result<()> {
+        let mut connection = Connection::new(TcpStream::from_std(socket));
+        let token = Token(self.connections.len());
+        // Both for good: the edge of a socket that takes more comes only after it took no more.
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        let registry = self.poll.registry();
+        registry.register(connection.source(), token, interest)?;
+        self.connections.push(connection);
+        self.roles.push(role);
+        Ok(())
+    }
+
+    /// Begins to send.
+    pub(super) fn start(&mut self, pace: Pace, now: u64) -> Result<()> {
+        (self.last, self.step) = (now, now + STEP);
+        match pace {
+            Pace::Window(_) => {
+                for publisher in 0..self.publishers.len() {
+                    self.make_ready(publisher);
+                }
+                Ok(())
+            }
+            Pace::Rate(rate) => {
+                let publishers = self.publishers.len() as u32;
+                self.schedule = Some(Schedule::new(now, rate, publishers));
+                self.timer.set(now)
+            }
+        }
+    }
+
+    /// Sends nothing more, but for what was due.
+    pub(super) fn stop(&mut self) {
+        self.is_sending = false;
+    }
+
+    /// Messages count that are on their way, and all that are sent from now on.
+    pub(super) fn count_from_now(&mut self) {
+        self.ledger.count_from_now();
+    }
+
+    /// Messages that were due and are not sent.
+    pub(super) fn unsent(&mut self) -> u64 {
+        let Some(schedule) = &self.schedule else {
+            return 0;
+        };
+        let publishers = 0..self.publishers.len();
+        let unsent = publishers
+            .map(|publisher| schedule.due(publisher) - self.ledger.window(publisher).next());
+        unsent.sum()
+    }
+
+    pub(super) fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    pub(super) fn latencies(&mut self) -> &mut Latencies {
+        &mut self.latencies
+    }
+
+    /// When something came last.
+    pub(super) fn last(&self) -> u64 {
+        self.last
+    }
+
+    /// The code of the first publish that the broker refused.
+    pub(super) fn refused(&self) -> Option<u8> {
+        self.refused
+    }
+
+    /// Runs until this time, and tells the deliveries of all time at every step.
+    pub(super) fn run_until(&mut self, end: u64, mut each_step: impl FnMut(u64)) -> Result<()> {
+        let mut events = Events::with_capacity(1024);
+        loop {
+            let now = clock::now();
+            self.send(now)?;
+            if now >= self.step {
+                self.step += STEP;
+                self.give_up();
+                each_step(self.ledger.deliveries());
+            }
+            if now >= end {
+                return Ok(());
+            }
+            self.wait(&mut events, SLEEP.min(end - now))?;
+        }
+    }
+
+    /// Waits for what comes, and takes it.
+    fn wait(&mut self, events: &mut Events, longest: u64) -> Result<()> {
+        let longest = Duration::from_nanos(longest);
+        match self.poll.poll(events, Some(longest)) {
+            Err(error) if error.kind() == ErrorKind::Interrupted => events.clear(),
+            other => other.context("epoll")?,
+        }
+        for event in &*events {
+            let Token(index) = event.token();
+            if event.token() == TIMER {
+                continue;
+            }
+            if event.is_writable() {
+                let flushed = self.connections[index].flush();
+                if flushed.with_context(|| self.name(index))?
+                    && let Role::Publisher(publisher) = self.roles[index]
+                {
+                    self.make_ready(publisher);
+                }
+            }
+            if event.is_readable() || event.is_read_closed() || event.is_error() {
+                let closed = event.is_read_closed() || event.is_error();
+                self.read(index, closed).with_context(|| self.name(index))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn name(&self, index: usize) -> String {
+        match self.roles[index] {
+            Role::Publisher(publisher) => format!("connection {publisher} (publisher)"),
+            Role::Subscriber(subscriber) => format!("connection {subscriber} (subscriber)"),
+            Role::Idle => "connection with idle filters".to_owned(),
+        }
+    }
+
+    /// Reads all that is there. A read that leaves room in the buffer has emptied the socket; unless the
+    /// broker has closed, the next one would find nothing.
+    fn read(&mut self, index: usize, is_closed: bool) -> Result<()> {
+        let mut more = true;
+        while more {
+            let Some(filled) = self.connections[index].fill(&mut self.buffer)? else {
+                return Ok(());
+            };
+            more = filled.more || is_closed;
+            let now = clock::now();
+            self.last = now;
+            // An empty box allocates nothing.
+            let buffer = mem::take(&mut self.buffer);
+            let mut rest = &buffer[..filled.length];
+            while let Some(packet) = packet::packet(rest)? {
+                rest = &rest[packet.length..];
+                match self.roles[index] {
+                    Role::Subscriber(subscriber) => self.subscriber(subscriber, &packet, now)?,
+                    Role::Publisher(publisher) => self.publisher(publisher, &packet)?,
+                    Role::Idle => bail!("the broker sent {}", packet.name()),
+                }
+            }
+            self.connections[index].keep(rest);
+            self.buffer = buffer;
+            self.latencies.end_run(now);
+            if !self.answers.is_empty() {
+                self.connections[index].send(&self.answers)?;
+                self.answers.clear();
+            }
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn subscriber(&mut self, subscriber: usize, packet: &Packet<'_>, now: u64) -> Result<()> {
+        let receiver = &mut self.receivers[subscriber];
+        match packet.kind() {
+            kind::PUBLISH => {
+                let delivery = packet.delivery(self.version)?;
+                delivery.check(self.qos, self.properties)?;
+                if !receiver.publish(delivery.qos, delivery.packet_id, &mut self.answers) {
+                    return Ok(());
+                }
+                let Some(stamp) = Stamp::read(delivery.payload) else {
+                    bail!("the broker delivered a message that nobody has sent");
+                };
+                if delivery.payload.len() != self.payload {
+                    bail!("the broker delivered a message of another length");
+                }
+                let publisher = stamp.publisher as usize;
+                self.ledger
+                    .delivered(subscriber, publisher, stamp.sequence)?;
+                self.latencies.note(stamp.time, now);
+                self.make_ready(publisher);
+            }
+            kind::PUBREL => {
+                let (packet_id, _) = packet.acknowledgement()?;
+                receiver.pubrel(packet_id, &mut self.answers);
+            }
+            _ => bail!("the broker sent {}", packet.name()),
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn publisher(&mut self, publisher: usize, packet: &Packet<'_>) -> Result<()> {
+        if !matches!(packet.kind(), kind::PUBACK | kind::PUBREC | kind::PUBCOMP) {
+            bail!("the broker sent {}", packet.name());
+        }
+        let (packet_id, code) = packet.acknowledgement()?;
+        let is_refused = code >= 0x80;
+        if is_refused {
+            self.refused.get_or_insert(code);
+        }
+        let window = self.ledger.window(publisher);
+        if packet.kind() == kind::PUBREC && !is_refused {
+            window.received(packet_id);
+            answer(kind::PUBREL | 2, packet_id, &mut self.answers);
+        } else {
+            window.acknowledged(packet_id);
+        }
+        self.make_ready(publisher);
+        Ok(())
+    }
+
+    #[inline]
+    fn make_ready(&mut self, publisher: usize) {
+        if !mem::replace(&mut self.is_ready[publisher], true) {
+            self.ready.push(publisher);
+        }
+    }
+
+    /// Sends what there is room for and, in an open loop, what is due.
+    fn send(&mut self, now: u64) -> Result<()> {
+        if self.is_sending && self.schedule.is_some() {
+            self.take_due(now)?;
+        }
+        let mut ready = mem::take(&mut self.ready);
+        for publisher in ready.drain(..) {
+            self.is_ready[publisher] = false;
+            let index = self.connection_of[publisher];
+            let connection = &mut self.connections[index];
+            let window = self.ledger.window(publisher);
+            let scratch = &mut self.scratch;
+            let publishing = &mut self.publishers[publisher];
+            let sent = match &self.schedule {
+                None if self.is_sending => {
+                    let room = window.room();
+                    publishing.publish(connection, window, room, scratch, |_| now)
+                }
+                None => Ok(()),
+                Some(schedule) => {
+                    let due = schedule.due(publisher) - window.next();
+                    // Fits: room does.
+                    let count = due.min(window.room().into()) as u32;
+                    let time = |sequence| schedule.time_of(publisher, sequence);
+                    publishing.publish(connection, window, count, scratch, time)
+                }
+            };
+            sent.with_context(|| self.name(index))?;
+        }
+        self.ready = ready;
+        Ok(())
+    }
+
+    fn take_due(&mut self, now: u64) -> Result<()> {
+        let Some(mut schedule) = self.schedule.take() else {
+            return Ok(());
+        };
+        let mut any = false;
+        while let Some(publisher) = schedule.take(now) {
+            self.make_ready(publisher);
+            any = true;
+        }
+        let next = schedule.next_time();
+        self.schedule = Some(schedule);
+        if any { self.timer.set(next) } else { Ok(()) }
+    }
+
+    /// Waits no longer for what has been on its way for all steps.
+    fn give_up(&mut self) {
+        self.sent.rotate_right(1);
+        for publisher in 0..self.publishers.len() {
+            // The oldest, which becomes the newest.
+            let long_ago = self.sent[0][publisher];
+            self.sent[0][publisher] = self.ledger.window(publisher).next();
+            self.ledger.give_up(publisher, long_ago);
+            self.make_ready(publisher);
+        }
+    }
+}

@@ -1,0 +1,260 @@
+//! Opening connections: the handshakes of what carries MQTT, CONNECT and SUBSCRIBE, each answered.
+//!
+//! It blocks, with a limit on every wait: nothing of this is in the time that counts, except where the
+//! connections themselves are the workload. Every connection ends with a reset, so that none is left in
+//! TIME_WAIT and the next round has all ports.
+
+use std::io::ErrorKind;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
+use std::process;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow, bail};
+use socket2::{Domain, Protocol, Socket, Type};
+use tidegate_tests::wire::{Ack, Connect, Property, Publish, Stream, Subscribe};
+use tidegate_tests::{Server, wire};
+
+use super::packet::{self, Packet, Welcome, kind};
+use crate::order::{Order, Version};
+
+/// How long each answer may take.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// How long all connections of a workload may take together.
+const LONGEST: Duration = Duration::from_secs(600);
+/// Seconds; some brokers refuse none at all, and no run is longer.
+const KEEP_ALIVE: u16 = 600;
+/// A PUBREL's first byte.
+const PUBREL: u8 = kind::PUBREL | 2;
+/// Source addresses of the loopback that are used in turn, each with all its ports.
+const SOURCES: u32 = 8;
+
+/// Opens connections of one kind.
+pub(super) struct Opening {
+    server: Server,
+    version: Version,
+    end: Instant,
+}
+
+/// A connection that the broker has let in.
+pub(super) struct Opened {
+    stream: Stream,
+    /// The socket under `stream`.
+    tcp: TcpStream,
+    version: Version,
+    welcome: Welcome,
+    received: Vec<u8>,
+}
+
+impl Opening {
+    /// Connections to the order's broker, over plain TCP.
+    pub(super) fn plain(order: &Order, version: Version) -> Self {
+        Self::to(Server::from(address(order, version)), version)
+    }
+
+    /// Connections to this server.
+    pub(super) fn to(server: Server, version: Version) -> Self {
+        let end = Instant::now() + LONGEST;
+        Self {
+            server,
+            version,
+            end,
+        }
+    }
+
+    /// Opens the connection of this number and role, which is in its client identifier.
+    pub(super) fn open(&self, role: &str, number: u32) -> Result<Opened> {
+        let client = format!("{role}{number}x{}", process::id());
+        self.try_open(&client, number)
+            .with_context(|| format!("connection {number} ({role})"))
+    }
+
+    fn try_open(&self, client: &str, number: u32) -> Result<Opened> {
+        if Instant::now() > self.end {
+            bail!("after {LONGEST:?} it is not open");
+        }
+        let tcp = tcp(self.server.address(), number).context("TCP")?;
+        let stream = tcp.try_clone()?;
+        let stream = Stream::handshake(stream, &self.server).context("handshake")?;
+        let mut opened = Opened {
+            stream,
+            tcp,
+            version: self.version,
+            welcome: Welcome::default(),
+            received: Vec::new(),
+        };
+        let connect = Connect::new(wire_version(self.version), client).keep_alive(KEEP_ALIVE);
+        let connect = match self.version {
+            Version::V3 => connect,
+            Version::V5 => connect.with(Property::ReceiveMaximum(u16::MAX)),
+        };
+        opened.write(&connect.encode(), "CONNECT")?;
+        let version = self.version;
+        opened.welcome = opened.answer(kind::CONNACK, "CONNECT", |packet| {
+            Welcome::parse(packet.body, version).context("the broker sent a CONNACK that is none")
+        })?;
+        match opened.welcome.code {
+            0 => {}
+            code => bail!("the broker refused CONNECT with code {code:#04x}"),
+        }
+        if let Some(seconds @ 1..KEEP_ALIVE) = opened.welcome.keep_alive {
+            bail!("the broker wants a keep alive of {seconds} s, and the load sends no pings");
+        }
+        Ok(opened)
+    }
+}
+
+impl Opened {
+    /// What the CONNACK said.
+    pub(super) fn welcome(&self) -> Welcome {
+        self.welcome
+    }
+
+    /// Subscribes; the broker must grant this QoS.
+    pub(super) fn subscribe(&mut self, filters: Vec<String>, qos: u8) -> Result<()> {
+        let count = filters.len();
+        let filters = filters.into_iter().map(|filter| (filter, qos));
+        let subscribe = Subscribe {
+            id: 1,
+            properties: Vec::new(),
+            filters: filters.collect(),
+        };
+        let version = self.version;
+        self.write(&subscribe.encode(wire_version(version)), "SUBSCRIBE")?;
+        self.answer(kind::SUBACK, "SUBSCRIBE", |packet| {
+            granted(packet, version, qos, count)
+        })
+    }
+
+    /// Publishes these, all with QoS 1 or all with QoS 2, and waits until the broker has them.
+    pub(super) fn publish(&mut self, messages: &[Publish]) -> Result<()> {
+        let version = wire_version(self.version);
+        let bytes = messages.iter().flat_map(|message| message.encode(version));
+        self.write(&bytes.collect::<Vec<_>>(), "PUBLISH")?;
+        let (two, one) = messages
+            .iter()
+            .partition::<Vec<_>, _>(|message| message.qos == 2);
+        for _ in one {
+            self.answer(kind::PUBACK, "PUBLISH", accepted)?;
+        }
+        for _ in &two {
+            self.answer(kind::PUBREC, "PUBLISH", accepted)?;
+        }
+        for message in &two {
+            self.write(&Ack::new(message.id).encode(PUBREL, version), "PUBREL")?;
+        }
+        for _ in &two {
+            self.answer(kind::PUBCOMP, "PUBREL", accepted)?;
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, bytes: &[u8], what: &str) -> Result<()> {
+        let written = self.stream.write(bytes);
+        written.with_context(|| format!("the broker closed the connection before {what}"))
+    }
+
+    /// The next packet, which must be of this kind.
+    fn answer<T>(
+        &mut self,
+        kind: u8,
+        after: &str,
+        read: impl FnOnce(&Packet<'_>) -> Result<T>,
+    ) -> Result<T> {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            if let Some(packet) = packet::packet(&self.received)? {
+                if packet.kind() != kind {
+                    bail!("the broker answered {after} with {}", packet.name());
+                }
+                let answer = read(&packet)?;
+                let length = packet.length;
+                self.received.drain(..length);
+                return Ok(answer);
+            }
+            let mut chunk = [0; 1024];
+            let left = end.saturating_duration_since(Instant::now());
+            let left = left.max(Duration::from_millis(1));
+            match self.stream.read(&mut chunk, left) {
+                Ok(0) => bail!("the broker closed the connection after {after}"),
+                Ok(length) => self.received.extend_from_slice(&chunk[..length]),
+                Err(error)
+                    if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) =>
+                {
+                    bail!("the broker did not answer {after} within {PATIENCE:?}")
+                }
+                Err(error) => {
+                    let what = format!("the broker closed the connection after {after}");
+                    return Err(anyhow!(error).context(what));
+                }
+            }
+        }
+    }
+
+    /// The socket, for a loop that does not block. What lies between it and MQTT is forgotten: over TLS
+    /// nothing can be sent or understood any more.
+    pub(super) fn into_socket(self) -> Result<TcpStream> {
+        if !self.received.is_empty() {
+            bail!("the broker sent what nobody has asked for");
+        }
+        self.tcp.set_nonblocking(true)?;
+        Ok(self.tcp)
+    }
+}
+
+/// Whether an acknowledgement is one of success.
+fn accepted(packet: &Packet<'_>) -> Result<()> {
+    match packet.acknowledgement()? {
+        (_, ..0x80) => Ok(()),
+        (_, code) => bail!("the broker refused PUBLISH with code {code:#04x}"),
+    }
+}
+
+/// Whether a SUBACK grants this QoS to so many filters.
+pub(super) fn granted(
+    packet: &Packet<'_>,
+    version: Version,
+    qos: u8,
+    filters: usize,
+) -> Result<()> {
+    let codes = packet.codes(version)?;
+    match codes.iter().find(|code| **code != qos) {
+        None if codes.len() == filters => Ok(()),
+        None => bail!("the broker granted {} of {filters} filters", codes.len()),
+        Some(lower) if *lower <= 2 => bail!("the broker granted QoS {lower} instead of {qos}"),
+        Some(code) => bail!("the broker refused SUBSCRIBE with code {code:#04x}"),
+    }
+}
+
+/// Where the order's broker speaks this version.
+pub(super) fn address(order: &Order, version: Version) -> SocketAddr {
+    match version {
+        Version::V3 => order.v3,
+        Version::V5 => order.v5,
+    }
+}
+
+/// The version as the encoder of the tests names it.
+pub(super) fn wire_version(version: Version) -> wire::Version {
+    match version {
+        Version::V3 => wire::Version::V311,
+        Version::V5 => wire::Version::V5,
+    }
+}
+
+fn tcp(address: SocketAddr, number: u32) -> Result<TcpStream> {
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
+    socket.set_linger(Some(Duration::ZERO))?;
+    socket.set_tcp_nodelay(true)?;
+    if let IpAddr::V4(Ipv4Addr::LOCALHOST) = address.ip() {
+        // Fits: one of a few.
+        let last = 2 + (number % SOURCES) as u8;
+        let source = SocketAddr::from((Ipv4Addr::new(127, 0, 0, last), 0));
+        socket.bind(&source.into())?;
+    }
+    socket.connect_timeout(&address.into(), PATIENCE)?;
+    Ok(socket.into())
+}

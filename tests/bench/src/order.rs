@@ -1,0 +1,134 @@
+//! What the load process is asked to do.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// One workload at one broker.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Order {
+    /// Where the broker speaks MQTT 3.1.1.
+    pub v3: SocketAddr,
+    /// Where the broker speaks MQTT 5.0; for most brokers the same.
+    pub v5: SocketAddr,
+    /// The scheme of what carries MQTT there: `mqtt`, `mqtts` or `ws`. Traffic is over `mqtt` only.
+    pub scheme: String,
+    /// The certificate authority of the broker's certificate (PEM), for `mqtts`.
+    pub authority: Option<PathBuf>,
+    /// The broker's process: its processor time and memory are what is measured.
+    pub pid: u32,
+    /// Seconds of load before anything counts.
+    pub warm_up: f64,
+    /// Seconds that count.
+    pub seconds: f64,
+    /// What to do.
+    pub workload: Workload,
+}
+
+/// What to do with a broker.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Workload {
+    /// Messages from publishers to subscribers.
+    Traffic(Traffic),
+    /// Connections that do nothing.
+    Idle(Idle),
+    /// Retained messages, sent to whoever subscribes.
+    Retained(Retained),
+}
+
+/// Messages from publishers to subscribers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Traffic {
+    /// The protocol's version, for all.
+    pub version: Version,
+    /// Who receives what.
+    pub shape: Shape,
+    /// Connections that publish.
+    pub publishers: u32,
+    /// Connections that subscribe; with [`Shape::Pairs`] as many as publish.
+    pub subscribers: u32,
+    /// Of publishes and subscriptions: 0, 1 or 2.
+    pub qos: u8,
+    /// Bytes of payload; at least 20, for publisher, sequence number and time.
+    pub payload: u32,
+    /// Topics of each publisher, used in turn.
+    pub topics: u32,
+    /// Subscriptions with wildcards, on connections of their own, that match nothing of the traffic.
+    pub idle_filters: u32,
+    /// Whether publishes carry the properties of a telemetry client (MQTT 5.0): content type, message
+    /// expiry, two user properties.
+    pub properties: bool,
+    /// How fast.
+    pub pace: Pace,
+}
+
+/// A version of MQTT.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Version {
+    /// MQTT 3.1.1.
+    #[serde(rename = "3.1.1")]
+    V3,
+    /// MQTT 5.0.
+    #[serde(rename = "5.0")]
+    V5,
+}
+
+/// Who receives what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Shape {
+    /// The messages of each publisher go to one subscriber of its own.
+    Pairs,
+    /// Every message goes to every subscriber: fan-in with one subscriber, fan-out with one publisher.
+    All,
+    /// Every message goes to one of the subscribers, which share a subscription.
+    Shared,
+}
+
+/// How fast publishers publish.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Pace {
+    /// Closed loop: this many messages of each publisher are on their way, a message being so until
+    /// every receiver has it and, with QoS 1 and 2, its publisher has the last acknowledgement. Nobody
+    /// is asked to drop.
+    Window(u32),
+    /// Open loop: this many messages a second of all publishers together, whatever the broker does.
+    /// Latency is counted from when a message should have been sent.
+    Rate(u32),
+}
+
+/// Connections that do nothing: each has one subscription of its own.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Idle {
+    /// The protocol's version.
+    pub version: Version,
+    /// Connections when memory is looked at first.
+    pub first: u32,
+    /// Connections in the end.
+    pub connections: u32,
+    /// Seconds from the last SUBACK until memory is looked at.
+    pub settle: f64,
+}
+
+/// Retained messages, sent to whoever subscribes. The same subscriber subscribes again and again, the
+/// next time when it has them all.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Retained {
+    /// The protocol's version.
+    pub version: Version,
+    /// Retained messages, each of a topic of its own.
+    pub messages: u32,
+    /// Of publishes and subscriptions.
+    pub qos: u8,
+    /// Bytes of payload; at least 20.
+    pub payload: u32,
+    /// Connections that subscribe.
+    pub subscribers: u32,
+}

@@ -1,0 +1,292 @@
+//! What brokers are asked to do, and what the gateway is held to.
+
+use std::time::Duration;
+
+use crate::broker::Carrier;
+use crate::order::{Idle, Pace, Retained, Shape, Traffic, Version, Workload};
+
+/// A scenario.
+#[derive(Clone, Debug)]
+pub struct Scenario {
+    /// Its name on the command line.
+    pub name: &'static str,
+    /// What it is, in a few words.
+    pub title: &'static str,
+    /// What carries MQTT.
+    pub carrier: Carrier,
+    /// What the load process is asked to do.
+    pub workload: Workload,
+    /// What is asked of the gateway, besides that nothing is lost or comes twice.
+    pub targets: Vec<Target>,
+    /// Rounds, if it is too long for as many as the others have.
+    pub most_rounds: Option<u32>,
+}
+
+/// What is asked of the gateway in a scenario.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Target {
+    /// Processor time per delivery, as a part of what the reference needs in the same run.
+    Cpu(f64),
+    /// Deliveries a second, as a part of what the best of the others reach in the same run: at least 1.
+    Rate,
+    /// The median of latency, as a part of the reference's.
+    P50(f64),
+    /// The 99th percentile of latency, as a part of the reference's.
+    P99(f64),
+    /// Bytes of resident memory per connection, and those that would please us.
+    Bytes(f64, Option<f64>),
+}
+
+/// The broker whose figures the targets are parts of.
+pub const REFERENCE: &str = "mosquitto";
+
+/// Bytes of payload, unless the scenario is about them.
+const PAYLOAD: u32 = 64;
+
+/// Publishers and subscribers of one to one.
+const PAIRS: u32 = 50;
+
+/// One to one at MQTT 3.1.1 and QoS 0 with a window of 64: others differ from it.
+const ONE_TO_ONE: Traffic = Traffic {
+    version: Version::V3,
+    shape: Shape::Pairs,
+    publishers: PAIRS,
+    subscribers: PAIRS,
+    qos: 0,
+    payload: PAYLOAD,
+    topics: 1,
+    idle_filters: 0,
+    properties: false,
+    pace: Pace::Window(64),
+};
+
+impl Scenario {
+    /// All of them.
+    #[must_use]
+    pub fn all() -> Vec<Self> {
+        let mut all = traffic();
+        all.extend(idle());
+        all.push(Self {
+            name: "retained-storm",
+            title: "10 subscribers that ask for 1,000 retained messages, again and again",
+            carrier: Carrier::Tcp,
+            workload: Workload::Retained(Retained {
+                version: Version::V3,
+                messages: 1_000,
+                qos: 0,
+                payload: PAYLOAD,
+                subscribers: 10,
+            }),
+            targets: Vec::new(),
+            most_rounds: None,
+        });
+        all
+    }
+
+    /// Whether the broker sets the pace.
+    #[must_use]
+    pub fn is_closed_loop(&self) -> bool {
+        matches!(
+            &self.workload,
+            Workload::Traffic(Traffic {
+                pace: Pace::Window(_),
+                ..
+            })
+        )
+    }
+
+    /// How long a round takes, about, when messages are counted for `seconds` after `warm_up`.
+    #[must_use]
+    pub fn expected(&self, warm_up: f64, seconds: f64) -> Duration {
+        let seconds = match &self.workload {
+            Workload::Traffic(_) => warm_up + seconds + 1.0,
+            Workload::Idle(idle) => 2.0 * idle.settle + f64::from(idle.connections) / 2_000.0,
+            Workload::Retained(_) => warm_up + seconds + 2.0,
+        };
+        Duration::try_from_secs_f64(seconds).unwrap_or_default()
+    }
+}
+
+fn traffic() -> Vec<Scenario> {
+    let scenario = |name, title, workload: Traffic, mut targets: Vec<Target>| {
+        if matches!(workload.pace, Pace::Window(_)) {
+            targets.push(Target::Rate);
+        }
+        Scenario {
+            name,
+            title,
+            carrier: Carrier::Tcp,
+            workload: Workload::Traffic(workload),
+            targets,
+            most_rounds: None,
+        }
+    };
+    let fan_out = Traffic {
+        shape: Shape::All,
+        publishers: 1,
+        subscribers: 500,
+        ..ONE_TO_ONE
+    };
+    let beside = vec![Target::Cpu(1.2), Target::P50(1.2), Target::P99(1.2)];
+    vec![
+        scenario(
+            "one-to-one-qos0",
+            "50 pairs, QoS 0",
+            ONE_TO_ONE,
+            vec![Target::Cpu(0.07)],
+        ),
+        scenario(
+            "one-to-one-qos1",
+            "50 pairs, QoS 1",
+            Traffic {
+                qos: 1,
+                ..ONE_TO_ONE
+            },
+            vec![Target::Cpu(0.07)],
+        ),
+        scenario(
+            "one-to-one-qos2",
+            "50 pairs, QoS 2",
+            Traffic {
+                qos: 2,
+                pace: Pace::Window(32),
+                ..ONE_TO_ONE
+            },
+            vec![Target::Cpu(0.05)],
+        ),
+        scenario(
+            "fan-in-qos0",
+            "50 publishers to 1 subscriber, MQTT 5, QoS 0",
+            Traffic {
+                version: Version::V5,
+                shape: Shape::All,
+                subscribers: 1,
+                ..ONE_TO_ONE
+            },
+            vec![Target::Cpu(0.08)],
+        ),
+        scenario(
+            "shared-fan-in-qos1",
+            "50 publishers to a shared subscription of 5, MQTT 5, QoS 1",
+            Traffic {
+                version: Version::V5,
+                shape: Shape::Shared,
+                subscribers: 5,
+                qos: 1,
+                ..ONE_TO_ONE
+            },
+            vec![Target::Cpu(0.08)],
+        ),
+        scenario(
+            "fan-out-qos0",
+            "1 publisher to 500 subscribers, QoS 0",
+            Traffic {
+                pace: Pace::Window(16),
+                ..fan_out
+            },
+            vec![Target::Cpu(0.09)],
+        ),
+        scenario(
+            "fan-out-qos1",
+            "1 publisher to 500 subscribers, QoS 1",
+            Traffic {
+                qos: 1,
+                pace: Pace::Window(8),
+                ..fan_out
+            },
+            vec![Target::Cpu(0.12)],
+        ),
+        scenario(
+            "payload-16k",
+            "50 pairs, QoS 0, 16 KiB of payload",
+            Traffic {
+                payload: 16 * 1024,
+                ..ONE_TO_ONE
+            },
+            vec![Target::Cpu(0.42)],
+        ),
+        scenario(
+            "topics-100",
+            "50 pairs, QoS 0, 100 topics per publisher",
+            Traffic {
+                topics: 100,
+                ..ONE_TO_ONE
+            },
+            vec![Target::Cpu(0.09)],
+        ),
+        scenario(
+            "idle-wildcards",
+            "50 pairs, QoS 0, beside 2,000 wildcard subscriptions that match nothing",
+            Traffic {
+                idle_filters: 2_000,
+                ..ONE_TO_ONE
+            },
+            vec![Target::Cpu(0.08)],
+        ),
+        scenario(
+            "properties",
+            "50 pairs, MQTT 5, QoS 0, with properties",
+            Traffic {
+                version: Version::V5,
+                properties: true,
+                ..ONE_TO_ONE
+            },
+            Vec::new(),
+        ),
+        scenario(
+            "latency-1000-qos0",
+            "50 pairs, QoS 0, 1,000 messages a second in all",
+            Traffic {
+                pace: Pace::Rate(1_000),
+                ..ONE_TO_ONE
+            },
+            beside.clone(),
+        ),
+        scenario(
+            "latency-10000-qos1",
+            "50 pairs, QoS 1, 10,000 messages a second in all",
+            Traffic {
+                qos: 1,
+                pace: Pace::Rate(10_000),
+                ..ONE_TO_ONE
+            },
+            beside,
+        ),
+    ]
+}
+
+fn idle() -> Vec<Scenario> {
+    let scenario = |name, title, carrier, bytes| Scenario {
+        name,
+        title,
+        carrier,
+        workload: Workload::Idle(Idle {
+            version: Version::V3,
+            first: 1_000,
+            connections: 10_000,
+            settle: 10.0,
+        }),
+        targets: vec![bytes],
+        most_rounds: Some(1),
+    };
+    vec![
+        scenario(
+            "idle-tcp",
+            "10,000 connections that do nothing, TCP",
+            Carrier::Tcp,
+            Target::Bytes(3_072.0, Some(2_048.0)),
+        ),
+        scenario(
+            "idle-tls",
+            "10,000 connections that do nothing, TLS",
+            Carrier::Tls,
+            Target::Bytes(12_288.0, None),
+        ),
+        scenario(
+            "idle-websocket",
+            "10,000 connections that do nothing, WebSocket",
+            Carrier::WebSocket,
+            Target::Bytes(4_096.0, None),
+        ),
+    ]
+}

@@ -1,0 +1,141 @@
+//! Whether the gateway does what is asked of it.
+
+use crate::figure::{grouped, micros};
+use crate::report::{Figures, Ran, Report, Spread};
+use crate::scenario::{REFERENCE, Scenario, Target};
+
+/// A target and what was measured.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// The scenario.
+    pub scenario: String,
+    /// The build of the gateway.
+    pub broker: String,
+    /// What the target is about.
+    pub what: &'static str,
+    /// What is asked for.
+    pub target: String,
+    /// What was measured.
+    pub figure: String,
+    /// The judgement.
+    pub word: Word,
+}
+
+/// A judgement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Word {
+    /// It is met.
+    Met,
+    /// It is not met.
+    NotMet,
+    /// Figures to judge by are missing.
+    Unknown,
+}
+
+/// Judges every build of the gateway in every scenario that was run.
+#[must_use]
+pub fn verdicts(report: &Report) -> Vec<Verdict> {
+    let scenarios = Scenario::all();
+    let mut all = Vec::new();
+    for ran in &report.scenarios {
+        let known = scenarios.iter().find(|scenario| scenario.name == ran.name);
+        let targets = known.map_or(&[][..], |scenario| &scenario.targets);
+        for broker in report.brokers.iter().filter(|broker| broker.tidegate) {
+            let judge = Judge { report, ran };
+            let own = report.figures(&ran.name, &broker.name);
+            let verdicts = targets.iter().map(|target| judge.target(*target, own));
+            all.extend(verdicts.chain([lossless(own)]).map(|judged| Verdict {
+                scenario: ran.name.clone(),
+                broker: broker.name.clone(),
+                what: judged.what,
+                target: judged.target,
+                figure: judged.figure.unwrap_or_else(|| "–".to_owned()),
+                word: match judged.met {
+                    Some(true) => Word::Met,
+                    Some(false) => Word::NotMet,
+                    None => Word::Unknown,
+                },
+            }));
+        }
+    }
+    all
+}
+
+struct Judge<'a> {
+    report: &'a Report,
+    ran: &'a Ran,
+}
+
+struct Judged {
+    what: &'static str,
+    target: String,
+    figure: Option<String>,
+    met: Option<bool>,
+}
+
+type Pick = fn(&Figures) -> Option<Spread>;
+
+impl Judge<'_> {
+    fn target(&self, target: Target, own: Option<&Figures>) -> Judged {
+        let part = |what, most: f64, pick: Pick| {
+            let figure = self.part_of_reference(own, pick);
+            Judged {
+                what,
+                target: format!("at most {most} of {REFERENCE}'s"),
+                figure: figure.map(micros),
+                met: figure.map(|figure| figure <= most),
+            }
+        };
+        match target {
+            Target::Cpu(most) => part("CPU per delivery", most, |figures| figures.cpu),
+            Target::P50(most) => part("p50", most, |figures| figures.p50),
+            Target::P99(most) => part("p99", most, |figures| figures.p99),
+            Target::Rate => self.rate(own),
+            Target::Bytes(most, stretch) => {
+                let bytes = own.and_then(|own| own.connection_bytes);
+                let stretch = stretch.map(|bytes| format!(" (stretch: {})", grouped(bytes)));
+                Judged {
+                    what: "bytes per connection",
+                    target: format!("at most {}{}", grouped(most), stretch.unwrap_or_default()),
+                    figure: bytes.map(|bytes| grouped(bytes.median)),
+                    met: bytes.map(|bytes| bytes.median <= most),
+                }
+            }
+        }
+    }
+
+    fn part_of_reference(&self, own: Option<&Figures>, pick: Pick) -> Option<f64> {
+        let reference = self.report.figures(&self.ran.name, REFERENCE);
+        let (own, reference) = (pick(own?)?, pick(reference?)?);
+        (reference.median > 0.0).then(|| own.median / reference.median)
+    }
+
+    /// Deliveries a second, as a part of what the best broker reaches that is not the gateway.
+    fn rate(&self, own: Option<&Figures>) -> Judged {
+        let others = self.report.brokers.iter().filter(|other| !other.tidegate);
+        let rates = others.filter_map(|other| {
+            let figures = self.report.figures(&self.ran.name, &other.name)?;
+            Some((figures.rate?.median, other.name.as_str()))
+        });
+        let best = rates.max_by(|(one, _), (other, _)| one.total_cmp(other));
+        let part = best.and_then(|(rate, name)| {
+            let own = own?.rate?.median;
+            (rate > 0.0).then(|| (own / rate, name))
+        });
+        Judged {
+            what: "deliveries/s",
+            target: "at least the best other's".to_owned(),
+            figure: part.map(|(part, name)| format!("{} of {name}'s", micros(part))),
+            met: part.map(|(part, _)| part >= 1.0),
+        }
+    }
+}
+
+fn lossless(own: Option<&Figures>) -> Judged {
+    Judged {
+        what: "lost, twice",
+        target: "0, 0".to_owned(),
+        figure: own.map(|own| format!("{}, {}", own.lost, own.duplicated)),
+        met: own.map(|own| own.lost == 0 && own.duplicated == 0),
+    }
+}
