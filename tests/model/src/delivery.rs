@@ -6,6 +6,11 @@ use super::{Checked, ConnectionId, Model, mismatch};
 
 impl Pending {
     fn is(&self, seen: &Delivered, version: Version, now: u64) -> bool {
+        self.is_but_for_identifiers(seen, version, now)
+            && (version != Version::V5 || self.identifiers == seen.identifiers)
+    }
+
+    fn is_but_for_identifiers(&self, seen: &Delivered, version: Version, now: u64) -> bool {
         let message = &self.message;
         let same = message.topic == seen.topic
             && message.payload == seen.payload
@@ -13,10 +18,7 @@ impl Pending {
             && self.retain == seen.retain;
         let left = message.expires_at.map(|at| at.saturating_sub(now));
         let left = left.map(|left| u32::try_from(left).unwrap_or(u32::MAX));
-        same && (version != Version::V5
-            || (self.identifiers == seen.identifiers
-                && message.tag == seen.tag
-                && left == seen.expiry))
+        same && (version != Version::V5 || (message.tag == seen.tag && left == seen.expiry))
     }
 }
 
@@ -38,17 +40,37 @@ impl Model {
         let version = connection.version;
         let window = connection.window;
         let ended = connection.end.is_some();
-        let session = self.sessions.get_mut(&connection.client);
+        let mut session = self.sessions.get_mut(&connection.client);
+        if version == Version::V5
+            && let Some(session) = &mut session
+        {
+            // Those that are it but for what a client before MQTT 5 is not told.
+            let queue = session.queue.iter();
+            let it = queue.map(|pending| {
+                let fits = pending.is_but_for_identifiers(&seen, version, now);
+                (fits, fits && pending.identifiers == seen.identifiers)
+            });
+            let it: Vec<_> = it.collect();
+            let first = it.iter().position(|(fits, _)| *fits);
+            if let Some(first) = first.filter(|_| !it.iter().any(|(_, is)| *is)) {
+                session.tell_queue_apart(first, &seen.identifiers);
+            }
+        }
         if seen.qos == 0 {
             // MQTT-3.3.1-2.
             if seen.dup {
                 return mismatch(format!("{seen:?} has DUP"));
             }
-            let queue = match session {
-                Some(session) if !ended => &mut session.queue,
-                _ => &mut connection.late,
+            return match session {
+                Some(session) if !ended => {
+                    let pending = take(&mut session.queue, &seen, version, now)?;
+                    if version != Version::V5 {
+                        session.gone_untold.push(pending);
+                    }
+                    Ok(())
+                }
+                _ => take(&mut connection.late, &seen, version, now).map(drop),
             };
-            return take(queue, &seen, version, now).map(drop);
         }
         let Some(session) = session else {
             // The session has ended with its connection.

@@ -71,6 +71,12 @@ pub(super) struct Pending {
 }
 
 impl Pending {
+    /// Each was taken for the other.
+    fn change_places(&mut self, other: &mut Self) {
+        std::mem::swap(&mut self.identifiers, &mut other.identifiers);
+        std::mem::swap(&mut self.filters, &mut other.filters);
+    }
+
     fn may_be_unseen(&self, qos: u8) -> bool {
         self.may_be_dup && self.qos == qos
     }
@@ -106,9 +112,9 @@ pub(super) struct Session {
     pub(super) flights: Vec<Flight>,
     /// In the order of coming.
     pub(super) queue: Vec<Pending>,
-    /// Messages that were acknowledged before their Subscription Identifiers were seen: it may have been
-    /// another that differs in nothing else.
-    gone_untold: Vec<Pending>,
+    /// Messages that went before their Subscription Identifiers were seen: each may have been another that
+    /// differs in nothing else.
+    pub(super) gone_untold: Vec<Pending>,
     /// Identifiers of QoS 2 messages that the client answered with PUBREC, although it never saw them: they
     /// went out on a connection that ended before it could. PUBREL is what it has seen of them.
     pub(super) released_unseen: BTreeSet<u16>,
@@ -184,27 +190,39 @@ impl Session {
     /// A message in flight, sent again to a client of MQTT 5, turns out to be the one with these
     /// Subscription Identifiers: it changes places with the one that it was taken for.
     pub(super) fn tell_apart(&mut self, flight: usize, identifiers: &[u32]) {
-        let mut this = self.flights[flight].pending.identifiers.clone();
-        self.flights[flight].told = true;
-        if this == identifiers {
-            return;
+        let mut this = self.flights.remove(flight);
+        this.told = true;
+        if this.pending.identifiers != identifiers
+            && let Some(other) = self.alike(&this.pending, identifiers)
+        {
+            this.pending.change_places(other);
         }
-        let like = self.flights[flight].pending.clone();
-        let alike = |other: &Pending| {
-            Rc::ptr_eq(&other.message, &like.message)
-                && (other.qos, other.retain) == (like.qos, like.retain)
-                && other.identifiers == identifiers
-        };
+        self.flights.insert(flight, this);
+    }
+
+    /// A message of those that wait, sent to a client of MQTT 5, has these Subscription Identifiers: the
+    /// one that has them may have been taken for another before.
+    pub(super) fn tell_queue_apart(&mut self, place: usize, identifiers: &[u32]) {
+        let mut this = self.queue.remove(place);
+        if let Some(other) = self.alike(&this, identifiers) {
+            this.change_places(other);
+        }
+        self.queue.insert(place, this);
+    }
+
+    /// A message that differs from this one in nothing but its Subscription Identifiers, and for which this
+    /// one may have been taken.
+    fn alike(&mut self, this: &Pending, identifiers: &[u32]) -> Option<&mut Pending> {
         let flights = self.flights.iter_mut().filter(|flight| !flight.told);
-        let other = flights
+        flights
             .map(|flight| &mut flight.pending)
             .chain(&mut self.queue)
             .chain(&mut self.gone_untold)
-            .find(|other| alike(other));
-        if let Some(other) = other {
-            std::mem::swap(&mut other.identifiers, &mut this);
-            self.flights[flight].pending.identifiers = this;
-        }
+            .find(|other| {
+                Rc::ptr_eq(&other.message, &this.message)
+                    && (other.qos, other.retain) == (this.qos, this.retain)
+                    && other.identifiers == identifiers
+            })
     }
 
     pub(super) fn settled(&self, connection: &Connection) -> Checked {
