@@ -94,7 +94,8 @@ impl Setting {
                 Some(Reply::Measured(measurement)) => {
                     let counts = !matches!(scenario.workload, Workload::Idle(_));
                     if counts && measurement.deliveries == 0 {
-                        bail!("nothing was delivered");
+                        let lost = measurement.lost;
+                        bail!("nothing was delivered, {lost} deliveries are missing");
                     }
                     return Ok(Outcome::Measured(measurement));
                 }
