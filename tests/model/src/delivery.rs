@@ -43,6 +43,7 @@ impl Model {
         let mut session = self.sessions.get_mut(&connection.client);
         if version == Version::V5
             && let Some(session) = &mut session
+            && (seen.qos == 0 || session.flights.iter().all(|flight| flight.id != seen.id))
         {
             // Those that are it but for what a client before MQTT 5 is not told.
             let queue = session.queue.iter();
