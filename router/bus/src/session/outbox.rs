@@ -1,7 +1,8 @@
 //! What is encoded for a connection and not yet taken by it.
 //!
 //! Packets are appended to one buffer. Beyond [`CHUNK`] bytes another is begun, so that a long outbox is
-//! not copied as it grows, and no buffer is larger than a packet needs.
+//! not copied as it grows. The first is made with at most [`MOST_HINTED`] bytes more than its packet needs, so
+//! that many clients that do not read cannot hold much beyond what is charged for them.
 
 use std::collections::VecDeque;
 
@@ -48,10 +49,7 @@ impl Outbox {
     #[cold]
     fn grow(&mut self, size: usize) {
         if self.open.is_empty() {
-            // A large packet seldom comes alone.
-            let several = (4 * size).min(CHUNK);
-            let room = if size > MOST_HINTED / 4 { several } else { 0 };
-            self.open.reserve(room.max(self.hint as usize).max(size));
+            self.open.reserve(size.max(self.hint as usize));
         } else if self.open.len() + size > CHUNK {
             self.full_bytes += self.open.len();
             let buffer = std::mem::take(&mut self.open);
