@@ -34,7 +34,7 @@ pub use names::unique;
 pub use noise::Noise;
 pub use peer::{mosquitto, rumqttd, workspace};
 pub use place::Place;
-pub use process::{Process, end_processes};
+pub use process::{Process, end_processes, free_port};
 pub use run::{Outcome, has_program, run, run_without_input};
 pub use server::{Server, Transport};
 pub use tls::{TlsClient, alert};

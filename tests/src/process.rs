@@ -4,10 +4,13 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
+use std::hash::{BuildHasher, RandomState};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::ops::Range;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -15,8 +18,8 @@ use anyhow::{Context, Result, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-/// Ports are given out anew after so many: the processes that had the first ones have long ended.
-const MOST_GIVEN: usize = 10_000;
+/// Ports that processes are told; the gateway's defaults are not among them.
+const PORTS: Range<u16> = 20_000..32_768;
 
 /// How often a process may find that its ports were taken meanwhile.
 const TRIES: usize = 5;
@@ -164,20 +167,32 @@ impl Process {
         Ok(self.status)
     }
 
+    /// As [`Self::ended`], and waits for it for so long.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel does not say.
+    pub fn ended_within(&mut self, patience: Duration) -> Result<Option<ExitStatus>> {
+        let end = Instant::now() + patience;
+        loop {
+            let status = self.ended()?;
+            if status.is_some() || Instant::now() >= end {
+                return Ok(status);
+            }
+            thread::sleep(Duration::from_millis(2));
+        }
+    }
+
     /// Asks it to end (SIGTERM) and kills it if it has not within `patience`.
     ///
     /// # Errors
     ///
     /// If the kernel does not say what became of it.
     pub fn end(mut self, patience: Duration) -> Result<()> {
-        let end = Instant::now() + patience;
         if self.ended()?.is_none() {
             signal(self.child.id(), Signal::TERM);
         }
-        while self.ended()?.is_none() && Instant::now() < end {
-            thread::sleep(Duration::from_millis(2));
-        }
-        Ok(())
+        self.ended_within(patience).map(|_| ())
     }
 }
 
@@ -224,21 +239,32 @@ fn running() -> MutexGuard<'static, Running> {
 }
 
 fn free_addresses<const N: usize>() -> Result<[SocketAddr; N]> {
-    /// Ports that were given out: a process that was told one may not have bound it yet.
-    static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
     let mut addresses = [SocketAddr::from((Ipv4Addr::LOCALHOST, 0)); N];
     for address in &mut addresses {
-        loop {
-            let found = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
-            let mut given = GIVEN.lock().unwrap_or_else(PoisonError::into_inner);
-            if given.len() > MOST_GIVEN {
-                given.clear();
-            }
-            if given.insert(found.port()) {
-                *address = found;
-                break;
-            }
-        }
+        address.set_port(free_port()?);
     }
     Ok(addresses)
+}
+
+/// A port of the loopback that nobody has, for a process that is told one. It is not one that the kernel
+/// gives to connections that go out or to whoever binds port 0 (32,768 and above on Linux), so between
+/// now and when the process binds it, only somebody who was told the same number could take it. This
+/// program gives it to nobody else until it has been round all of them.
+///
+/// # Errors
+///
+/// If all are taken.
+pub fn free_port() -> Result<u16> {
+    /// How many are asked for, at random for each program and in order from there.
+    static ASKED: AtomicUsize = AtomicUsize::new(0);
+    static FIRST: LazyLock<usize> =
+        LazyLock::new(|| RandomState::new().hash_one(0) as usize % PORTS.len());
+    for _ in PORTS {
+        let nth = *FIRST + ASKED.fetch_add(1, Ordering::Relaxed);
+        let port = PORTS.start + (nth % PORTS.len()) as u16;
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            return Ok(port);
+        }
+    }
+    bail!("no port of {PORTS:?} is free");
 }

@@ -129,9 +129,10 @@ impl Instance {
         self.process.pid()
     }
 
-    /// How the broker ended by itself and the last that it wrote, if it has ended.
-    pub fn ended(&mut self) -> Option<String> {
-        let status = self.process.ended().ok().flatten()?;
+    /// How the broker ended by itself and the last that it wrote, if it has ended or does so within
+    /// `patience`.
+    pub fn ended_within(&mut self, patience: Duration) -> Option<String> {
+        let status = self.process.ended_within(patience).ok().flatten()?;
         let log = self.process.log();
         let last = log.trim_end().lines().last().unwrap_or("nothing");
         Some(format!("the broker ended with {status} and wrote: {last}"))

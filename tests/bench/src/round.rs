@@ -20,6 +20,10 @@ use crate::scenario::Scenario;
 /// for when they fail.
 const PATIENCE: Duration = Duration::from_secs(180);
 
+/// How long a broker whose connections broke may take to have ended: its sockets close before its last
+/// thread is gone, and only then does the kernel tell how it ended.
+const LAST_BREATH: Duration = Duration::from_secs(2);
+
 /// How often it is looked whether the run was interrupted.
 const TICK: Duration = Duration::from_millis(100);
 
@@ -59,10 +63,17 @@ impl Setting {
             Err(error) => Outcome::Failed(format!("{error:#}")),
         };
         // A broker that is gone explains what the load process saw.
-        let outcome = match (outcome, instance.ended()) {
-            (Outcome::Failed(why), Some(end)) => Outcome::Failed(format!("{end} ({why})")),
-            (Outcome::Measured(_), Some(end)) => Outcome::Failed(end),
-            (outcome, _) => outcome,
+        let outcome = match outcome {
+            Outcome::Failed(why) if is_interrupted() => Outcome::Failed(why),
+            Outcome::Failed(why) => match instance.ended_within(LAST_BREATH) {
+                Some(end) => Outcome::Failed(format!("{end} ({why})")),
+                None => Outcome::Failed(why),
+            },
+            Outcome::Measured(measurement) => match instance.ended_within(Duration::ZERO) {
+                Some(end) => Outcome::Failed(end),
+                None => Outcome::Measured(measurement),
+            },
+            outcome => outcome,
         };
         match instance.end() {
             Ok(()) => outcome,
