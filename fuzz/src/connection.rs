@@ -4,6 +4,11 @@
 //! The gateway's own connections run over a stream in memory on a clock that only the scenario moves.
 //! After each step the gateway runs until it has nothing to do; then the clients read, and the model
 //! has to accept every packet and to miss none. The input is a list of steps, see `action.rs`.
+//!
+//! A client that comes back to its session speaks MQTT 5 there or never does. Before MQTT 5 deliveries of one
+//! message that differ in their Subscription Identifiers look alike, so that a model which sees only the
+//! client's side cannot always tell which of them was acknowledged once a later connection of MQTT 5 shows
+//! the others. Scenarios that cross the versions within a session are in [`run_across_versions`].
 
 mod action;
 mod gateway;
@@ -23,6 +28,15 @@ const MOST_STEPS: u16 = 96;
 
 /// Runs a scenario.
 pub fn run(data: &[u8]) {
+    play(data, false);
+}
+
+/// Runs a scenario in which a session may change between MQTT 5 and earlier versions.
+pub fn run_across_versions(data: &[u8]) {
+    play(data, true);
+}
+
+fn play(data: &[u8], across_versions: bool) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .start_paused(true)
@@ -31,7 +45,7 @@ pub fn run(data: &[u8]) {
         panic!("there is no runtime");
     };
     runtime.block_on(async {
-        let mut scenario = Scenario::new();
+        let mut scenario = Scenario::new(across_versions);
         if let Err(Mismatch(text)) = scenario.play(data).await {
             panic!("{text}\nafter:\n{}", scenario.story);
         }
@@ -53,6 +67,9 @@ struct Scenario {
     /// The newest connection of each client, and older ones that are about to end.
     links: Vec<(u8, Link)>,
     connections: u32,
+    across_versions: bool,
+    /// What each client has spoken last.
+    spoken: [Option<Version>; CLIENTS as usize],
     /// Bytes that go out together.
     waiting: Option<(u8, Vec<u8>)>,
     /// What was done, for whoever reads of a finding.
@@ -60,7 +77,7 @@ struct Scenario {
 }
 
 impl Scenario {
-    fn new() -> Self {
+    fn new(across_versions: bool) -> Self {
         let limits = Limits {
             max_inflight: 3,
             receive_maximum: 3,
@@ -74,6 +91,8 @@ impl Scenario {
             model: Model::new(limits),
             links: Vec::new(),
             connections: 0,
+            across_versions,
+            spoken: [None; CLIENTS as usize],
             waiting: None,
             story: String::new(),
         }
@@ -176,7 +195,16 @@ impl Scenario {
             .next_back()
     }
 
-    async fn connect(&mut self, client: u8, connect: Connect) -> Result<(), Mismatch> {
+    async fn connect(&mut self, client: u8, mut connect: Connect) -> Result<(), Mismatch> {
+        let spoken = &mut self.spoken[usize::from(client)];
+        if let Some(before) = *spoken
+            && !self.across_versions
+            && !connect.clean_start
+            && (before == Version::V5) != (connect.version == Version::V5)
+        {
+            connect.version = before;
+        }
+        *spoken = Some(connect.version);
         let _ = writeln!(self.story, "{connect:?}");
         self.connections += 1;
         let id = self.connections;

@@ -11,7 +11,7 @@ use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
-use tidegate_fuzz::{TARGETS, differential};
+use tidegate_fuzz::{TARGETS, connection, differential};
 
 /// The inputs in a folder, in the order of their names.
 fn inputs(folder: &str, target: &str) -> Vec<PathBuf> {
@@ -59,6 +59,16 @@ fn codec_v5() {
 #[test]
 fn connection() {
     replay("connection");
+}
+
+/// The target itself does not cross versions within a session; what was found when it did stays found.
+#[test]
+fn connection_across_versions() {
+    let found = inputs("regressions", "connection");
+    assert!(!found.is_empty(), "there are no regressions of connection");
+    for file in found {
+        connection::run_across_versions(&fs::read(file).unwrap());
+    }
 }
 
 #[test]

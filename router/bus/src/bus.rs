@@ -19,7 +19,7 @@ use crate::budget::MemoryBudget;
 use crate::client_id::ClientId;
 use crate::counters::Counters;
 use crate::drops::{ClientDrops, DropReason};
-use crate::index::{Entry, Index, Targets};
+use crate::index::{Entry, Index, Run, Targets};
 use crate::mailbox::{Effect, Mailbox};
 use crate::message::{Message, PublisherKey, StoredMessage};
 use crate::registry::{PastDrops, Registry};
@@ -235,6 +235,7 @@ impl Bus {
         let mut worker = Worker::take(self.number, self.shared.settings.route_cache_bytes);
         worker.now = self.now();
         worker.routes.maintain(worker.now);
+        worker.run = Run::default();
         let result = work(&mut worker);
         self.finish(&mut worker);
         worker.put_back();
@@ -345,6 +346,7 @@ impl Bus {
             encodings,
             tally,
             random,
+            run,
             ..
         } = worker;
         let route = routes.get(&self.index, message.topic);
@@ -362,6 +364,7 @@ impl Bus {
                 self.shared.settings.shared_strategy,
                 &message,
                 random.next(),
+                run,
             );
             self.deliver_to_one(&mut post, &message, chosen);
         }
@@ -506,6 +509,7 @@ impl Bus {
             touched,
             mailbox,
             random,
+            run,
             ..
         } = worker;
         let mut post = Post::new(*now, touched, mailbox, self.store.is_durable());
@@ -522,7 +526,7 @@ impl Bus {
             match group {
                 Some(group) => {
                     let strategy = self.shared.settings.shared_strategy;
-                    let chosen = group.pick(strategy, &message_view, random.next());
+                    let chosen = group.pick(strategy, &message_view, random.next(), run);
                     self.deliver_to_one(&mut post, &message_view, chosen);
                 }
                 None => self.refuse(DropReason::NoSharedMember),

@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::sync::Arc;
 
+use crate::index::Run;
 use crate::mailbox::Mailbox;
 use crate::message::Encodings;
 use crate::routes::Routes;
@@ -20,6 +21,7 @@ pub struct Worker {
     pub(crate) encodings: Encodings,
     pub(crate) tally: Tally,
     pub(crate) random: Random,
+    pub(crate) run: Run,
 }
 
 /// What a batch has counted, told to the shared counters once at its end.
@@ -55,6 +57,7 @@ impl Worker {
                 encodings: Encodings::default(),
                 tally: Tally::default(),
                 random: Random::new(),
+                run: Run::default(),
             }),
         }
     }

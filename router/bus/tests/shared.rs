@@ -78,6 +78,54 @@ fn least_inflight_spares_the_member_that_does_not_acknowledge() {
     });
 }
 
+/// Publishes so many messages at QoS 1 in one batch, and tells what each member then has open.
+fn publish_batch(bus: &TestBus, publisher: &Client, count: usize, members: &[Client]) -> Vec<u32> {
+    bus.bus.batch(|worker| {
+        for _ in 0..count {
+            let mut message = Message::new(TopicName::new("t").unwrap(), b"m");
+            message.qos = QoS::AtLeastOnce;
+            let _ = publisher.attachment.publish(worker, message, None).unwrap();
+        }
+    });
+    let sessions = members.iter().map(|client| client.attachment.session());
+    sessions.map(|session| session.load()).collect()
+}
+
+#[test]
+fn least_inflight_shares_a_batch_evenly_while_little_is_open() {
+    let bus = bus(SharedStrategy::LeastInflight);
+    let clients = members(&bus, 3, "$share/g/t", QoS::AtLeastOnce);
+    let publisher = bus.connect("p");
+    for sum in 1..=7 {
+        let open = publish_batch(&bus, &publisher, 3, &clients);
+        assert_eq!(open, [sum; 3]);
+    }
+}
+
+#[test]
+fn least_inflight_stays_with_a_member_for_an_eighth_of_what_it_has_open() {
+    let bus = bus(SharedStrategy::LeastInflight);
+    let mut clients = members(&bus, 3, "$share/g/t", QoS::AtLeastOnce);
+    let publisher = bus.connect("p");
+    for _ in 0..240 {
+        publish_batch(&bus, &publisher, 1, &clients);
+    }
+    assert_eq!(publish_batch(&bus, &publisher, 0, &clients), [80; 3]);
+    for client in &mut clients {
+        client.read();
+        client.wakes();
+    }
+    // One is chosen, and 80 / 8 more follow: a batch of eleven wakes nobody else.
+    let mut open = publish_batch(&bus, &publisher, 11, &clients);
+    assert_eq!(clients.iter().map(Client::wakes).sum::<usize>(), 1);
+    open.sort_unstable();
+    assert_eq!(open, [80, 80, 91]);
+    // It ends with the batch, and the others have their turn until nobody has an eighth more.
+    let mut open = publish_batch(&bus, &publisher, 22, &clients);
+    open.sort_unstable();
+    assert_eq!(open, [91, 91, 91]);
+}
+
 #[test]
 fn round_robin_goes_around_whatever_members_have_open() {
     only(SharedStrategy::RoundRobin, |strategy| {

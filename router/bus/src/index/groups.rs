@@ -12,6 +12,11 @@ use crate::settings::SharedStrategy;
 /// up to this size, and never a walk over thousands of members per message.
 const LEAST_INFLIGHT_SAMPLE: usize = 64;
 
+/// `least_inflight` stays with its choice, within one batch, until the member has got this part of what
+/// it had open more than when it was chosen. Where thousands are open that is a batch for each member, which
+/// is woken and written to once for all of it; where there is little to do every message is a choice.
+const LEAST_INFLIGHT_SLACK: u32 = 8;
+
 /// What a group remembers between messages; one for all workers.
 #[derive(Debug)]
 pub(crate) struct GroupState {
@@ -46,6 +51,17 @@ pub(crate) struct Group {
     pub(crate) members: Box<[Entry]>,
 }
 
+/// The last choice of `least_inflight` in this batch of a worker, and for how many messages it holds on.
+#[derive(Debug, Default)]
+pub(crate) struct Run {
+    /// The address of the group's state: which group it is.
+    group: usize,
+    at: usize,
+    /// The member that was at this place.
+    key: u64,
+    left: u32,
+}
+
 /// The order in which members are offered one message: the strategy's choice, then the others from
 /// there, those that can take it first.
 pub(crate) struct GroupPick<'a> {
@@ -56,12 +72,14 @@ pub(crate) struct GroupPick<'a> {
 }
 
 impl Group {
-    /// Chooses for `message`. `random` is a fresh random number.
+    /// Chooses for `message`. `random` is a fresh random number, `run` the same for all messages of a
+    /// batch.
     pub(crate) fn pick(
         &self,
         strategy: SharedStrategy,
         message: &Message<'_>,
         random: u64,
+        run: &mut Run,
     ) -> GroupPick<'_> {
         let members = &*self.members;
         let count = members.len();
@@ -72,7 +90,7 @@ impl Group {
             SharedStrategy::Sticky => self.sticky(),
             SharedStrategy::HashTopic => self.highest_hash(message.topic.as_str().as_bytes()),
             SharedStrategy::HashClient => self.highest_hash(&message.publisher.0.to_le_bytes()),
-            SharedStrategy::LeastInflight => self.least_inflight(),
+            SharedStrategy::LeastInflight => self.least_inflight(run),
             SharedStrategy::LocalFirst => self.local_first(),
         };
         GroupPick {
@@ -119,7 +137,14 @@ impl Group {
         best.map_or(0, |(at, _)| at)
     }
 
-    fn least_inflight(&self) -> usize {
+    fn least_inflight(&self, run: &mut Run) -> usize {
+        let group = Arc::as_ptr(&self.state).addr();
+        let holds = run.left > 0 && run.group == group;
+        let member = self.members.get(run.at).filter(|_| holds);
+        if member.is_some_and(|member| member.subscriber.key() == run.key) {
+            run.left -= 1;
+            return run.at;
+        }
         let count = self.members.len();
         // From the one after the last chosen, so that equal ones take turns however many there are.
         let start = self.state.turn.load(Ordering::Relaxed) as usize;
@@ -139,6 +164,13 @@ impl Group {
             }
         }
         self.state.turn.store(best.0 as u64 + 1, Ordering::Relaxed);
+        let open = if best.1 == u32::MAX { 0 } else { best.1 };
+        *run = Run {
+            group,
+            at: best.0,
+            key: self.members[best.0].subscriber.key(),
+            left: open / LEAST_INFLIGHT_SLACK,
+        };
         best.0
     }
 

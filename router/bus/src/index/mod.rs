@@ -26,7 +26,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::RwLock;
 use smallvec::SmallVec;
 
-pub(crate) use groups::Group;
+pub(crate) use groups::{Group, Run};
 use trie::Trie;
 
 use crate::subscriber::Subscriber;
