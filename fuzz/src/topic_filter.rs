@@ -140,10 +140,7 @@ impl Subscriber for Recorder {
         filters.sort_unstable();
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         seen.push(filters);
-        Delivery::Sent {
-            wake: false,
-            kept: false,
-        }
+        Delivery::Sent { wake: false }
     }
 
     fn flush(&self) {}

@@ -245,6 +245,13 @@ impl Endpoint {
             ),
         })?;
 
+        // The will, and the end of a session before, are acknowledged with it.
+        if self.bus.store().accepts().is_ok() {
+            std::future::poll_fn(|cx| attachment.ticket().poll(cx.waker()))
+                .await
+                .map_err(|_| unavailable())?;
+        }
+
         let mut reply = Vec::new();
         let mut block = PropertyBlock::new();
         if version.is_v5() {

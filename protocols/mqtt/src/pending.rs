@@ -20,43 +20,90 @@ pub(crate) struct PendingAck {
 }
 
 #[derive(Debug, Default)]
-#[expect(
-    clippy::box_collection,
-    reason = "one word in a connection that waits for nothing"
-)]
-pub(crate) struct PendingAcks(Option<Box<VecDeque<(PendingAck, Ticket)>>>);
+pub(crate) struct PendingAcks(Waiting<PendingAck>);
 
 impl PendingAcks {
     pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_none()
+        self.0.0.is_none()
     }
 
     /// How many acknowledgements of this kind wait.
     pub(crate) fn count(&self, kind: AckType) -> usize {
-        self.0.as_ref().map_or(0, |acks| {
-            acks.iter().filter(|(ack, _)| ack.kind == kind).count()
-        })
+        let acks = self.0.0.iter().flat_map(|line| &line.waiting);
+        acks.filter(|(ack, _)| ack.kind == kind).count()
     }
 
     pub(crate) fn push(&mut self, ack: PendingAck, ticket: Ticket) {
-        self.0.get_or_insert_default().push_back((ack, ticket));
+        self.0.push(ack, ticket);
     }
 
     /// The next one that may go, with what the store says of it; `waker` is woken when another may.
     pub(crate) fn next(&mut self, waker: &Waker) -> Option<(PendingAck, Result<(), StoreError>)> {
-        let acks = self.0.as_mut()?;
-        let Some((ack, ticket)) = acks.front() else {
-            self.0 = None;
-            return None;
+        self.0.next(waker)
+    }
+}
+
+/// SUBACKs and UNSUBACKs, encoded, that wait for the store. They wait for nothing but their own tickets.
+#[derive(Debug, Default)]
+pub(crate) struct PendingAnswers(Waiting<Vec<u8>>);
+
+impl PendingAnswers {
+    pub(crate) fn push(&mut self, packet: Vec<u8>, ticket: Ticket) {
+        self.0.push(packet, ticket);
+    }
+
+    /// The next one that may go, with what the store says of it; `waker` is woken when another may.
+    pub(crate) fn next(&mut self, waker: &Waker) -> Option<(Vec<u8>, Result<(), StoreError>)> {
+        self.0.next(waker)
+    }
+}
+
+/// What waits for the store, in order.
+#[derive(Debug)]
+struct Waiting<T>(Option<Box<Line<T>>>);
+
+#[derive(Debug)]
+struct Line<T> {
+    waiting: VecDeque<(T, Ticket)>,
+    /// The ticket that the waker was left with: mostly that of all that wait.
+    registered: Ticket,
+}
+
+impl<T> Default for Waiting<T> {
+    fn default() -> Self {
+        Self(None)
+    }
+}
+
+impl<T> Waiting<T> {
+    fn push(&mut self, what: T, ticket: Ticket) {
+        let line = self.0.get_or_insert_with(|| {
+            Box::new(Line {
+                waiting: VecDeque::new(),
+                registered: Ticket::ready(),
+            })
+        });
+        line.waiting.push_back((what, ticket));
+    }
+
+    fn next(&mut self, waker: &Waker) -> Option<(T, Result<(), StoreError>)> {
+        let line = self.0.as_mut()?;
+        let (_, ticket) = line.waiting.front()?;
+        let result = if ticket.is_same(&line.registered) {
+            ticket.result()?
+        } else {
+            match ticket.poll(waker) {
+                Poll::Ready(result) => result,
+                Poll::Pending => {
+                    line.registered = ticket.clone();
+                    return None;
+                }
+            }
         };
-        let Poll::Ready(result) = ticket.poll(waker) else {
-            return None;
-        };
-        let ack = *ack;
-        acks.pop_front();
-        if acks.is_empty() {
+        let (what, _) = line.waiting.pop_front()?;
+        if line.waiting.is_empty() {
             self.0 = None;
         }
-        Some((ack, result))
+        Some((what, result))
     }
 }

@@ -9,8 +9,8 @@ use std::task::Waker;
 use smallvec::SmallVec;
 use tidegate_bus::{
     Attachment, Departure, EndReason, FanOut, Fenced, Message, Progress, Properties,
-    PublishRefusal, Published, QoS, Received, Released, StoreError, SubscribeRefusal, Ticket,
-    TopicFilter, Worker,
+    PublishRefusal, Published, QoS, Receive, Received, Released, StoreError, SubscribeRefusal,
+    Ticket, TopicFilter, Worker,
 };
 
 use crate::aliases::InboundAliases;
@@ -18,7 +18,7 @@ use crate::codec::{
     Ack, AckType, DecodeError, Disconnect, Frame, Packet, PacketType, Property, PropertyBlock,
     Publish, ReasonCode, ReasonCodes, SubAck, Subscribe, UnsubAck, Unsubscribe, Version, decode,
 };
-use crate::pending::{PendingAck, PendingAcks};
+use crate::pending::{PendingAck, PendingAcks, PendingAnswers};
 use crate::settings::Settings;
 
 /// Why a connection ends.
@@ -90,6 +90,7 @@ pub(crate) struct Protocol {
     terms: Terms,
     aliases: InboundAliases,
     acks: PendingAcks,
+    answers: PendingAnswers,
     /// QoS 2 messages received on this connection and not yet released. Those of a connection before
     /// take nothing from the quota (MQTT 5.0 section 4.9).
     receiving: u32,
@@ -104,6 +105,7 @@ impl Protocol {
             terms,
             aliases: InboundAliases::default(),
             acks: PendingAcks::default(),
+            answers: PendingAnswers::default(),
             receiving: 0,
             fan_out: None,
         }
@@ -237,9 +239,11 @@ impl Protocol {
                 packet_id,
                 reason: ReasonCode::Success,
             };
-            if exactly_once && !self.attachment.begin_receiving(packet_id)? {
+            if exactly_once
+                && let Receive::Repeated(ticket) = self.attachment.begin_receiving(packet_id)?
+            {
                 // MQTT-4.3.3-10: received before; acknowledged, not published again.
-                self.acknowledge(pending, Ticket::ready(), out)?;
+                self.acknowledge(pending, ticket, out)?;
                 return Ok(Flow::Continue);
             }
             let room =
@@ -296,7 +300,9 @@ impl Protocol {
         let reason = match refusal {
             PublishRefusal::NotAuthorized => ReasonCode::NotAuthorized,
             PublishRefusal::TopicNameInvalid => ReasonCode::TopicNameInvalid,
-            PublishRefusal::QuotaExceeded => ReasonCode::QuotaExceeded,
+            PublishRefusal::QuotaExceeded | PublishRefusal::StoreUnavailable => {
+                ReasonCode::QuotaExceeded
+            }
             PublishRefusal::Fenced => return Err(Fenced.into()),
             _ => ReasonCode::UnspecifiedError,
         };
@@ -386,6 +392,9 @@ impl Protocol {
         {
             return self.send_ack(ack, result, out);
         }
+        if ack.kind == AckType::PubRec {
+            self.attachment.receiving_until(ack.packet_id, &ticket)?;
+        }
         self.acks.push(ack, ticket);
         Ok(())
     }
@@ -394,6 +403,10 @@ impl Protocol {
     pub(crate) fn poll_acks(&mut self, waker: &Waker, out: &mut Vec<u8>) -> Result<(), Ending> {
         while let Some((ack, result)) = self.acks.next(waker) {
             self.send_ack(ack, result, out)?;
+        }
+        while let Some((packet, result)) = self.answers.next(waker) {
+            result.map_err(|error| ending_of(&error))?;
+            out.extend_from_slice(&packet);
         }
         Ok(())
     }
@@ -443,8 +456,7 @@ impl Protocol {
     ) -> Result<ReasonCode, Ending> {
         let reason = match error {
             StoreError::Fenced => return Err(Fenced.into()),
-            StoreError::Full => ReasonCode::QuotaExceeded,
-            _ => ReasonCode::UnspecifiedError,
+            error => reason_of_store(error),
         };
         self.forget(ack)?;
         // Only answers to PUBLISH can refuse; the second half of a QoS 2 exchange cannot, and
@@ -470,6 +482,7 @@ impl Protocol {
             .subscription_identifier()
             .and_then(NonZeroU32::new);
         let mut reasons: SmallVec<[ReasonCode; 8]> = SmallVec::new();
+        let mut ticket = Ticket::ready();
         for (filter, options) in subscribe.filters.iter() {
             let reason = match TopicFilter::new(filter) {
                 Err(_) => ReasonCode::TopicFilterInvalid,
@@ -478,10 +491,15 @@ impl Protocol {
                         .attachment
                         .subscribe(worker.now(), filter, options, identifier)
                     {
-                        Ok(qos) => ReasonCode::granted(qos),
+                        Ok((qos, told)) => {
+                            ticket = told;
+                            ReasonCode::granted(qos)
+                        }
                         Err(SubscribeRefusal::NotAuthorized) => ReasonCode::NotAuthorized,
                         Err(SubscribeRefusal::TopicFilterInvalid) => ReasonCode::TopicFilterInvalid,
-                        Err(SubscribeRefusal::QuotaExceeded) => ReasonCode::QuotaExceeded,
+                        Err(
+                            SubscribeRefusal::QuotaExceeded | SubscribeRefusal::StoreUnavailable,
+                        ) => ReasonCode::QuotaExceeded,
                         Err(SubscribeRefusal::Fenced) => return Err(Fenced.into()),
                         Err(_) => ReasonCode::UnspecifiedError,
                     }
@@ -504,7 +522,16 @@ impl Protocol {
             suback.properties = crate::codec::Properties::EMPTY;
             suback.encode(self.terms.version, out);
         }
-        self.check_size(start, out)
+        self.check_size(start, out)?;
+        self.hold_answer(start, &ticket, out);
+        Ok(())
+    }
+
+    /// Keeps the answer at the end of `out` back until its ticket is complete.
+    fn hold_answer(&mut self, start: usize, ticket: &Ticket, out: &mut Vec<u8>) {
+        if ticket.result() != Some(Ok(())) {
+            self.answers.push(out.split_off(start), ticket.clone());
+        }
     }
 
     fn on_unsubscribe(
@@ -513,11 +540,19 @@ impl Protocol {
         out: &mut Vec<u8>,
     ) -> Result<(), Ending> {
         let mut reasons: SmallVec<[ReasonCode; 8]> = SmallVec::new();
+        let mut ticket = Ticket::ready();
         for filter in unsubscribe.filters.iter() {
             let reason = match TopicFilter::new(filter) {
                 Err(_) => ReasonCode::TopicFilterInvalid,
-                Ok(filter) if self.attachment.unsubscribe(&filter)? => ReasonCode::Success,
-                Ok(_) => ReasonCode::NoSubscriptionExisted,
+                Ok(filter) => {
+                    let (existed, told) = self.attachment.unsubscribe(&filter)?;
+                    ticket = told;
+                    if existed {
+                        ReasonCode::Success
+                    } else {
+                        ReasonCode::NoSubscriptionExisted
+                    }
+                }
             };
             reasons.push(reason);
         }
@@ -528,7 +563,9 @@ impl Protocol {
         };
         let start = out.len();
         unsuback.encode(self.terms.version, out);
-        self.check_size(start, out)
+        self.check_size(start, out)?;
+        self.hold_answer(start, &ticket, out);
+        Ok(())
     }
 
     /// MQTT-3.1.2-24: what is larger than the client accepts is not sent; it cannot be left out
@@ -602,6 +639,20 @@ fn check_receive_maximum(
     Ok(())
 }
 
+const fn reason_of_store(error: &StoreError) -> ReasonCode {
+    match error {
+        StoreError::Full => ReasonCode::QuotaExceeded,
+        _ => ReasonCode::UnspecifiedError,
+    }
+}
+
+fn ending_of(error: &StoreError) -> Ending {
+    match error {
+        StoreError::Fenced => Fenced.into(),
+        error => Ending::violation(reason_of_store(error), error.to_string()),
+    }
+}
+
 fn reason_string(words: Option<&str>) -> PropertyBlock {
     let mut block = PropertyBlock::new();
     if let Some(words) = words {
@@ -635,6 +686,7 @@ const fn text_of(end: EndReason) -> &'static str {
         EndReason::TakenOver => "another connection uses the client identifier",
         EndReason::SlowConsumer => "the client does not keep up with its messages",
         EndReason::KeepAliveTimeout => "nothing was heard for one and a half times the keep alive",
+        EndReason::StoreFailed => "the store cannot give back what waits for the client",
         EndReason::ServerShuttingDown => "the gateway shuts down",
         EndReason::Administrative => "an operator ended the connection",
         _ => "the gateway ended the connection",

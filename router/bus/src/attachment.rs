@@ -5,13 +5,15 @@ use std::sync::Arc;
 use std::task::Waker;
 
 use crate::access::Denial;
-use crate::bus::{Bus, Origin, PublishRefusal, Published};
+use crate::bus::{Bus, PublishRefusal, Published};
 use crate::client_id::ClientId;
 use crate::drops::DropReason;
 use crate::message::Message;
 use crate::qos::QoS;
-use crate::session::{Encoder, Ended, Fenced, Leftovers, Received, Released, Session};
-use crate::store::{Claim, Epoch, SessionChange, StoreError, Ticket};
+use crate::session::{
+    Durable, Encoder, Ended, Fenced, Leftovers, Receive, Received, Released, Session,
+};
+use crate::store::{Claim, Epoch, Origin, SessionChange, StoreError, Ticket};
 use crate::subscriber::Subscriber;
 use crate::subscription::{RetainHandling, Subscription, SubscriptionOptions};
 use crate::time::Timestamp;
@@ -47,6 +49,8 @@ pub enum SubscribeRefusal {
     TopicFilterInvalid,
     /// The client has as many subscriptions as it may (MQTT 5: 0x97).
     QuotaExceeded,
+    /// The session is kept, and the engine cannot keep anything now (MQTT 5: 0x97).
+    StoreUnavailable,
     /// The connection has been replaced by another.
     Fenced,
 }
@@ -80,6 +84,8 @@ pub struct Attachment {
     bus: Arc<Bus>,
     session: Arc<Session>,
     epoch: Epoch,
+    /// Of the attachment itself.
+    ticket: Ticket,
     detached: bool,
 }
 
@@ -96,7 +102,7 @@ impl Bus {
     /// Makes the caller the next owner of `client`; the first half of a connect. It may have to
     /// wait for the engine.
     pub async fn claim(&self, client: &ClientId) -> Result<Claim, StoreError> {
-        self.store.claim(client).await
+        self.store().claim(client).await
     }
 
     /// Attaches a connection to the session of `client`, which is made, resumed or replaced; the
@@ -113,21 +119,15 @@ impl Bus {
         let now = worker.now();
         let epoch = claim.epoch;
         let counters = self.counters();
-        let mut leftovers = None;
+        let was_kept = claim.session.is_some();
+        let mut kept = claim.session.filter(|_| !request.clean_start);
         let mut owed_will = None;
         let mut replaced = None;
-        let mut sessions = self.registry.lock(client);
-        let known = sessions.get(client).cloned();
-        let mut resumed = None;
-        if known.is_none()
-            && claim.session.is_none()
-            && counters.sessions.get() >= self.settings().max_sessions as u64
-        {
-            // The claim is given back: nothing is kept for a client that is turned away.
-            let _ = self.store.change(client, epoch, &SessionChange::Ended);
-            return Err(AttachRefusal::QuotaExceeded);
-        }
-        if let Some(session) = known {
+        let (mut sessions, resumed) = loop {
+            let mut sessions = self.registry.lock(client);
+            let Some(session) = sessions.get(client).cloned() else {
+                break (sessions, None);
+            };
             let mut state = session.lock();
             if state.epoch > epoch {
                 return Err(AttachRefusal::Fenced);
@@ -147,19 +147,46 @@ impl Bus {
                     owed_will = state.will.take().filter(|will| will.delay == 0);
                 }
                 state.detach(self.shared_state());
-                resumed = Some(Arc::clone(&session));
-            } else {
-                leftovers = Some((Arc::clone(&session), state.end(self.shared_state())));
-                sessions.remove(client);
-                counters.sessions.sub(1);
+                drop(state);
+                break (sessions, Some(session));
             }
+            let leftovers = state.end(self.shared_state());
+            let ended_epoch = state.epoch;
+            drop(state);
+            sessions.remove(client);
+            counters.sessions.sub(1);
+            drop(sessions);
+            if let Some(waker) = replaced.take() {
+                waker.wake();
+            }
+            // What goes to others is with the engine before it is told to forget this session.
+            self.settle(worker, &session, leftovers);
+            self.forget(&session, ended_epoch);
+        };
+        if resumed.is_none()
+            && kept.is_none()
+            && counters.sessions.get() >= self.settings().max_sessions as u64
+        {
+            return Err(AttachRefusal::QuotaExceeded);
         }
-        let present = resumed.is_some();
+        if let Some(will) = owed_will {
+            // Before the engine is told that the session has another.
+            self.publish_will(worker, &will);
+        }
+        let mut present = resumed.is_some();
         let session = resumed.unwrap_or_else(|| {
             counters.sessions.add(1);
-            let key = self.new_subscriber_key();
-            let session = Session::new(key, client.clone(), Arc::clone(self.shared_arc()));
-            let session = Arc::new(session);
+            let session = match kept.take() {
+                Some(kept) => {
+                    present = true;
+                    self.take_up(now, kept)
+                }
+                None => {
+                    let key = self.new_subscriber_key();
+                    let shared = Arc::clone(self.shared_arc());
+                    Arc::new(Session::new(key, client.clone(), shared))
+                }
+            };
             sessions.insert(client.clone(), Arc::clone(&session));
             session
         });
@@ -168,12 +195,32 @@ impl Bus {
             .get()
             .min(self.settings().max_inflight.max(1));
         let patience = u64::from(request.keep_alive) * 1_500;
-        {
+        let mut retained_owed = Vec::new();
+        let ticket = {
             let mut state = session.lock();
             state.expiry = self.clamp_expiry(request.expiry);
             state.will = request.will.map(Box::new);
             state.attach(epoch, request.encoder, window, patience);
-        }
+            if self.shared.durable && (state.expiry > 0 || state.will.is_some()) {
+                state
+                    .durable
+                    .get_or_insert_with(|| Box::new(Durable::new(client.clone(), epoch)));
+            }
+            let change = SessionChange::Attached {
+                fresh: !present,
+                expiry: state.expiry,
+                will: state.will.as_deref().map(Will::to_stored),
+            };
+            if let Some(durable) = &mut state.durable {
+                durable.note(change);
+                retained_owed = std::mem::take(&mut durable.retained_owed);
+            } else if was_kept {
+                // It is replaced by one that is not kept.
+                let ended = [SessionChange::Ended];
+                let _ = self.store().change(client, epoch, &ended);
+            }
+            state.tell(self.shared_state())
+        };
         session.heard(now);
         counters.connects.add(1);
         counters.connections.add(1);
@@ -185,12 +232,6 @@ impl Bus {
         if let Some(waker) = replaced {
             waker.wake();
         }
-        if let Some((ended, leftovers)) = leftovers {
-            self.settle(worker, &ended, leftovers);
-        }
-        if let Some(will) = owed_will {
-            self.publish_will(worker, &will);
-        }
         if patience > 0 {
             let at = now.plus(std::time::Duration::from_millis(patience));
             self.schedule(now, at, Due::KeepAlive, &session, epoch);
@@ -199,15 +240,13 @@ impl Bus {
             bus: Arc::clone(self),
             session,
             epoch,
+            ticket,
             detached: false,
         };
-        let stored = claim.session.filter(|_| !present && !request.clean_start);
-        let fresh = !present && stored.is_none();
-        attachment.keep(&SessionChange::Attached { fresh });
-        if let Some(stored) = stored {
-            attachment.restore(stored);
+        for filter in retained_owed {
+            attachment.send_retained_again(now, &filter);
         }
-        Ok((attachment, !fresh))
+        Ok((attachment, present))
     }
 
     /// The expiry a session gets when it asks for `seconds`.
@@ -240,6 +279,25 @@ impl Bus {
             && let Some(drops) = state.drops.take()
         {
             self.past_drops.add(session.id(), &drops);
+        }
+    }
+
+    /// Tells a durable engine that a session has ended, after what it left behind was seen to.
+    pub(crate) fn forget(&self, session: &Session, epoch: Epoch) {
+        if session.lock().durable.take().is_some() {
+            let _ = self
+                .store()
+                .change(session.id(), epoch, &[SessionChange::Ended]);
+        }
+    }
+
+    /// Tells a durable engine that the will is not owed any more.
+    pub(crate) fn will_is_published(&self, session: &Session, epoch: Epoch) {
+        let mut state = session.lock();
+        if state.epoch == epoch
+            && let Some(durable) = &mut state.durable
+        {
+            durable.note(SessionChange::WillPublished);
         }
     }
 
@@ -284,6 +342,12 @@ impl Attachment {
         self.epoch
     }
 
+    /// Completes when the engine knows of the connection: only then is a session that was replaced forgotten
+    /// for good.
+    pub const fn ticket(&self) -> &Ticket {
+        &self.ticket
+    }
+
     /// Sets who is woken when there is output, or an end.
     pub fn set_waker(&self, waker: Waker) {
         // Under the session's lock, so that a connection that was replaced in between does not
@@ -318,24 +382,33 @@ impl Attachment {
                 PublishRefusal::NotAuthorized
             })?;
         let origin = match packet_id {
-            Some(packet_id) if self.bus.store.is_durable() => Some(Origin {
-                client: client.clone(),
-                epoch: self.epoch,
-                packet_id,
-            }),
+            Some(packet_id) if self.bus.shared.durable => self.origin(packet_id)?,
             _ => None,
         };
         self.bus.route(worker, message, origin)
     }
 
-    /// Makes or replaces a subscription and lets its retained messages go out.
+    /// By what a repetition of a QoS 2 PUBLISH is recognised after a restart: nothing, if the session is
+    /// not kept.
+    fn origin(&self, packet_id: NonZeroU16) -> Result<Option<Origin>, PublishRefusal> {
+        let state = self.session.lock_as(self.epoch);
+        let state = state.map_err(|Fenced| PublishRefusal::Fenced)?;
+        let kept = state.durable.as_deref().filter(|_| state.expiry > 0);
+        Ok(kept.map(|durable| Origin {
+            client: self.session.id().clone(),
+            session: durable.session,
+            packet_id,
+        }))
+    }
+
+    /// Makes or replaces a subscription and lets its retained messages go out. SUBACK waits for the ticket.
     pub fn subscribe(
         &self,
         now: Timestamp,
         filter: TopicFilter,
         options: SubscriptionOptions,
         identifier: Option<NonZeroU32>,
-    ) -> Result<QoS, SubscribeRefusal> {
+    ) -> Result<(QoS, Ticket), SubscribeRefusal> {
         let settings = self.bus.settings();
         if filter.as_str().len() > settings.max_topic_bytes
             || filter.levels().count() > settings.max_topic_levels
@@ -351,6 +424,9 @@ impl Attachment {
             .session
             .lock_as(self.epoch)
             .map_err(|Fenced| SubscribeRefusal::Fenced)?;
+        if state.keeper().is_some() && self.bus.store().accepts().is_err() {
+            return Err(SubscribeRefusal::StoreUnavailable);
+        }
         let filter = subscription.filter();
         let place = state
             .subscriptions
@@ -376,9 +452,21 @@ impl Attachment {
                 RetainHandling::SendIfNew => replaced.is_none(),
                 RetainHandling::DoNotSend => false,
             };
+        let change = |retained_owed| SessionChange::Subscribed {
+            filter: filter.clone(),
+            options,
+            identifier,
+            retained_owed,
+        };
         if wants_retained {
             state.hold();
         }
+        // Told before a message can come through it.
+        let retained_owed = wants_retained && options.qos.is_acknowledged();
+        if let Some(durable) = state.keeper() {
+            durable.note(change(retained_owed));
+        }
+        let mut ticket = state.tell(self.bus.shared_state());
         // The new one is found before the old one ends: no message passes between them
         // (MQTT-3.8.4-4).
         let subscriber: Arc<dyn Subscriber> = Arc::clone(&self.session) as _;
@@ -388,46 +476,71 @@ impl Attachment {
             self.bus.remove_subscription(&replaced);
         }
         drop(state);
-        if wants_retained {
-            let mut retained = self.bus.retained.matching(subscription.filter(), now);
-            if options.no_local {
-                // MQTT-3.8.3-3
-                let own = self.session.publisher_key();
-                retained.retain(|message| message.publisher() != own);
-            }
-            if let Ok(mut state) = self.session.lock_as(self.epoch) {
-                state.release_retained(self.bus.shared_state(), retained, &subscription);
-            }
+        if wants_retained && let Some(told) = self.send_retained(now, &subscription) {
+            ticket = told;
         }
-        self.keep(&SessionChange::Subscribed(
-            subscription.filter(),
-            options,
-            identifier,
-        ));
-        Ok(options.qos)
+        Ok((options.qos, ticket))
     }
 
-    /// Ends a subscription; `false` when there is none (MQTT 5: 0x11).
-    pub fn unsubscribe(&self, filter: &TopicFilter) -> Result<bool, Fenced> {
-        let ended = {
+    /// Looks the retained messages of a subscription up, for which the session holds, and lets them go.
+    fn send_retained(&self, now: Timestamp, subscription: &Arc<Subscription>) -> Option<Ticket> {
+        let mut retained = self.bus.retained.matching(subscription.filter(), now);
+        if subscription.options().no_local {
+            // MQTT-3.8.3-3
+            let own = self.session.publisher_key();
+            retained.retain(|message| message.publisher() != own);
+        }
+        let mut state = self.session.lock_as(self.epoch).ok()?;
+        let owed = state.release_retained(self.bus.shared_state(), retained, subscription);
+        if !owed
+            && subscription.options().qos.is_acknowledged()
+            && let Some(durable) = state.keeper()
+        {
+            let filter = subscription.filter().clone();
+            durable.note(SessionChange::RetainedSent(filter));
+        }
+        Some(state.tell(self.bus.shared_state()))
+    }
+
+    /// The retained messages of `filter` were on their way when the process ended.
+    fn send_retained_again(&self, now: Timestamp, filter: &TopicFilter) {
+        let subscription = {
+            let Ok(mut state) = self.session.lock_as(self.epoch) else {
+                return;
+            };
+            let place = state
+                .subscriptions
+                .binary_search_by(|s| s.filter().cmp(filter));
+            let Ok(at) = place else {
+                return;
+            };
+            state.hold();
+            Arc::clone(&state.subscriptions[at])
+        };
+        self.send_retained(now, &subscription);
+    }
+
+    /// Ends a subscription; `false` when there is none (MQTT 5: 0x11). UNSUBACK waits for the ticket.
+    pub fn unsubscribe(&self, filter: &TopicFilter) -> Result<(bool, Ticket), Fenced> {
+        let (ended, ticket) = {
             let mut state = self.session.lock_as(self.epoch)?;
             let place = state
                 .subscriptions
                 .binary_search_by(|s| s.filter().cmp(filter));
-            place.ok().map(|at| {
-                let ended = state.subscriptions.remove(at);
-                if state.subscriptions.is_empty() {
-                    state.subscriptions = Vec::new();
-                }
-                ended
-            })
+            let ended = place.ok().map(|at| state.subscriptions.remove(at));
+            if state.subscriptions.is_empty() {
+                state.subscriptions = Vec::new();
+            }
+            // Also when there is none: its end may be on its way to the engine.
+            if let Some(durable) = state.keeper() {
+                durable.note(SessionChange::Unsubscribed(filter.clone()));
+            }
+            (ended, state.tell(self.bus.shared_state()))
         };
-        let Some(subscription) = ended else {
-            return Ok(false);
-        };
-        self.bus.remove_subscription(&subscription);
-        self.keep(&SessionChange::Unsubscribed(filter));
-        Ok(true)
+        if let Some(ended) = &ended {
+            self.bus.remove_subscription(ended);
+        }
+        Ok((ended.is_some(), ticket))
     }
 
     /// The client acknowledged a QoS 1 message, or refused it; `false` when there is none.
@@ -437,13 +550,8 @@ impl Attachment {
         packet_id: NonZeroU16,
         refused: bool,
     ) -> Result<bool, Fenced> {
-        let known = self
-            .session
-            .acknowledge(self.epoch, packet_id, refused, now)?;
-        if known {
-            self.keep(&SessionChange::Acknowledged(packet_id));
-        }
-        Ok(known)
+        self.session
+            .acknowledge(self.epoch, packet_id, refused, now)
     }
 
     /// The client acknowledged QoS 1 messages: as [`Self::acknowledge`] for each, at the price of one.
@@ -454,11 +562,6 @@ impl Attachment {
         packet_ids: &mut Vec<NonZeroU16>,
     ) -> Result<(), Fenced> {
         let done = self.session.acknowledge_all(self.epoch, packet_ids, now);
-        if done.is_ok() && self.bus.store.is_durable() {
-            for packet_id in packet_ids.iter() {
-                self.keep(&SessionChange::Acknowledged(*packet_id));
-            }
-        }
         packet_ids.clear();
         done
     }
@@ -470,55 +573,49 @@ impl Attachment {
         packet_id: NonZeroU16,
         refused: bool,
     ) -> Result<(Received, Ticket), Fenced> {
-        let received = self.session.received(self.epoch, packet_id, refused, now)?;
-        let ticket = match received {
-            Received::Release => self.keep(&SessionChange::Received(packet_id)),
-            Received::Refused => self.keep(&SessionChange::Acknowledged(packet_id)),
-            Received::Unknown => Ticket::ready(),
-        };
-        Ok((received, ticket))
+        self.session.received(self.epoch, packet_id, refused, now)
     }
 
     /// The client completed a QoS 2 delivery; `false` when there is none.
     pub fn complete(&self, now: Timestamp, packet_id: NonZeroU16) -> Result<bool, Fenced> {
-        let known = self.session.complete(self.epoch, packet_id, now)?;
-        if known {
-            self.keep(&SessionChange::Acknowledged(packet_id));
-        }
-        Ok(known)
+        self.session.complete(self.epoch, packet_id, now)
     }
 
-    /// Notes that the client publishes a QoS 2 message; `false` when it has done so already and not
-    /// yet released it: a duplicate (MQTT-4.3.3-10).
-    pub fn begin_receiving(&self, packet_id: NonZeroU16) -> Result<bool, Fenced> {
-        self.note_receiving(packet_id, self.epoch)
-    }
-
-    fn note_receiving(&self, packet_id: NonZeroU16, epoch: Epoch) -> Result<bool, Fenced> {
+    /// Notes that the client publishes a QoS 2 message.
+    pub fn begin_receiving(&self, packet_id: NonZeroU16) -> Result<Receive, Fenced> {
         let mut state = self.session.lock_as(self.epoch)?;
-        Ok(state.receiving.insert(packet_id, epoch))
+        Ok(state.receiving.insert(packet_id, self.epoch))
+    }
+
+    /// The QoS 2 message is kept when `ticket` is complete; a repetition is acknowledged then, too.
+    pub fn receiving_until(&self, packet_id: NonZeroU16, ticket: &Ticket) -> Result<(), Fenced> {
+        if self.bus.shared.durable {
+            let mut state = self.session.lock_as(self.epoch)?;
+            state.receiving.set_ticket(packet_id, ticket);
+        }
+        Ok(())
     }
 
     /// Takes [`Self::begin_receiving`] back: the message was refused, its identifier is free. `false`
     /// when the client has released it meanwhile.
     pub fn refuse_receiving(&self, packet_id: NonZeroU16) -> Result<bool, Fenced> {
-        Ok(self.forget_receiving(packet_id)? == Some(self.epoch))
+        let mut state = self.session.lock_as(self.epoch)?;
+        Ok(state.receiving.remove(packet_id) == Some(self.epoch))
     }
 
     /// The client released a QoS 2 message. PUBCOMP waits for the ticket.
     pub fn release(&self, packet_id: NonZeroU16) -> Result<(Released, Ticket), Fenced> {
-        let released = match self.forget_receiving(packet_id)? {
-            None => return Ok((Released::Unknown, Ticket::ready())),
+        let mut state = self.session.lock_as(self.epoch)?;
+        let released = match state.receiving.remove(packet_id) {
+            None => Released::Unknown,
             Some(epoch) if epoch == self.epoch => Released::Here,
             Some(_) => Released::Before,
         };
-        Ok((released, self.keep(&SessionChange::Released(packet_id))))
-    }
-
-    /// The connection that the message came on, if there is one.
-    fn forget_receiving(&self, packet_id: NonZeroU16) -> Result<Option<Epoch>, Fenced> {
-        let mut state = self.session.lock_as(self.epoch)?;
-        Ok(state.receiving.remove(packet_id))
+        // Also when it is unknown: an earlier PUBREL may be on its way to the engine.
+        if let Some(durable) = state.keeper() {
+            durable.note(SessionChange::Released(packet_id));
+        }
+        Ok((released, state.tell(self.bus.shared_state())))
     }
 
     /// QoS 2 messages the client has published and not yet released.
@@ -574,53 +671,32 @@ impl Attachment {
                 let ends_at = now.plus_seconds(u64::from(state.expiry));
                 state.ends_at = ends_at;
                 bus.schedule(now, ends_at, Due::SessionExpiry, &self.session, self.epoch);
-                self.keep(&SessionChange::Detached {
-                    expires_at: ends_at,
-                });
+                let mut will_at = None;
                 match state.will.as_ref().map(|will| will.delay) {
                     None => {}
-                    Some(0) => due_will = state.will.take(),
+                    Some(0) => {
+                        will_at = Some(now);
+                        due_will = state.will.take();
+                    }
                     Some(delay) => {
                         let at = now.plus_seconds(u64::from(delay)).min(ends_at);
+                        will_at = Some(at);
                         state.will_at = at;
                         bus.schedule(now, at, Due::Will, &self.session, self.epoch);
                     }
                 }
+                if let Some(durable) = &mut state.durable {
+                    durable.note(SessionChange::Detached { ends_at, will_at });
+                }
             }
         }
         if let Some(leftovers) = leftovers {
-            let _ = bus
-                .store
-                .change(self.session.id(), self.epoch, &SessionChange::Ended);
             bus.settle(worker, &self.session, leftovers);
+            bus.forget(&self.session, self.epoch);
         }
         if let Some(will) = due_will {
             bus.publish_will(worker, &will);
-        }
-    }
-
-    /// Tells a durable engine of a change.
-    fn keep(&self, change: &SessionChange<'_>) -> Ticket {
-        if self.bus.store.is_durable() {
-            self.bus.store.change(self.session.id(), self.epoch, change)
-        } else {
-            Ticket::ready()
-        }
-    }
-
-    /// Gives a session that the engine has kept its subscriptions and identifiers back.
-    fn restore(&self, stored: crate::store::StoredSession) {
-        for (filter, options, identifier) in stored.subscriptions {
-            let options = SubscriptionOptions {
-                retain_handling: RetainHandling::DoNotSend,
-                ..options
-            };
-            // Refused only when limits have been lowered since.
-            let _ = self.subscribe(Timestamp::default(), filter, options, identifier);
-        }
-        for packet_id in stored.received {
-            // Of an earlier connection, whichever it was.
-            let _ = self.note_receiving(packet_id, Epoch::default());
+            bus.will_is_published(&self.session, self.epoch);
         }
     }
 }

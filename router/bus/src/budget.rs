@@ -31,6 +31,16 @@ impl MemoryBudget {
         true
     }
 
+    /// Takes `bytes` also beyond the ceiling: for what is bounded by other means.
+    pub fn reserve_anyway(&self, bytes: usize) {
+        self.used.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Whether `bytes` would fit now.
+    pub fn has_room(&self, bytes: usize) -> bool {
+        self.used().saturating_add(bytes) <= self.limit
+    }
+
     /// Gives `bytes` back.
     pub fn release(&self, bytes: usize) {
         self.used.fetch_sub(bytes, Ordering::Relaxed);

@@ -22,11 +22,12 @@ use crate::drops::{ClientDrops, DropReason};
 use crate::index::{Entry, Index, Run, Targets};
 use crate::mailbox::{Effect, Mailbox};
 use crate::message::{Message, PublisherKey, StoredMessage};
+use crate::qos::QoS;
 use crate::registry::{PastDrops, Registry};
 use crate::retained::{Retained, RetainedFull};
 use crate::session::{EndReason, Orphan, Session, Shared};
 use crate::settings::Settings;
-use crate::store::{Epoch, Publication, Reference, Store, StoreError, Ticket};
+use crate::store::{Origin, Publication, Reference, Store, StoreError, Ticket};
 use crate::subscriber::{Delivery, DeliveryContext, Subscriber};
 use crate::subscription::Subscription;
 use crate::time::{Clock, Timestamp};
@@ -44,6 +45,8 @@ pub enum PublishRefusal {
     TopicNameInvalid,
     /// As much is retained as may be (MQTT 5: 0x97).
     QuotaExceeded,
+    /// The engine cannot keep anything now (MQTT 5: 0x97).
+    StoreUnavailable,
     /// The connection has been replaced by another.
     Fenced,
 }
@@ -70,6 +73,8 @@ pub struct FanOut {
     references: Vec<Reference>,
     memory_full: bool,
     origin: Option<Origin>,
+    /// Of the retained tree.
+    retained: Ticket,
 }
 
 impl std::fmt::Debug for Targets {
@@ -78,15 +83,6 @@ impl std::fmt::Debug for Targets {
             .field("plain", &self.plain.len())
             .finish_non_exhaustive()
     }
-}
-
-/// The publishing session and the packet identifier it used, for a QoS 2 message that a durable
-/// engine must recognise after a restart.
-#[derive(Clone, Debug)]
-pub(crate) struct Origin {
-    pub(crate) client: ClientId,
-    pub(crate) epoch: Epoch,
-    pub(crate) packet_id: std::num::NonZeroU16,
 }
 
 /// The shared message bus of one node.
@@ -98,7 +94,6 @@ pub struct Bus {
     pub(crate) registry: Registry,
     pub(crate) past_drops: PastDrops,
     pub(crate) timers: Timers,
-    pub(crate) store: Arc<dyn Store>,
     pub(crate) access: Arc<dyn Access>,
     clock: Arc<dyn Clock>,
     next_key: AtomicU64,
@@ -132,13 +127,14 @@ impl Bus {
                 settings,
                 budget,
                 counters,
+                durable: store.is_durable(),
+                store,
             }),
             index: Index::new(),
             retained: Retained::new(),
             registry: Registry::new(),
             past_drops: PastDrops::default(),
             timers: Timers::default(),
-            store,
             access,
             clock,
             // 0 is the gateway itself: `PublisherKey::GATEWAY`.
@@ -155,6 +151,11 @@ impl Bus {
     /// What it counts.
     pub fn counters(&self) -> &Counters {
         &self.shared.counters
+    }
+
+    /// The durable engine.
+    pub fn store(&self) -> &dyn Store {
+        &*self.shared.store
     }
 
     pub(crate) fn shared_state(&self) -> &Shared {
@@ -335,8 +336,13 @@ impl Bus {
         mut message: Message<'_>,
         origin: Option<Origin>,
     ) -> Result<Published, PublishRefusal> {
+        let durable = self.shared.durable;
+        if durable {
+            self.check_store(&message)?;
+        }
+        let mut retained = Ticket::ready();
         if message.retain {
-            self.retain(&mut message)?;
+            retained = self.retain(&mut message)?;
         }
         let Worker {
             now,
@@ -347,8 +353,10 @@ impl Bus {
             tally,
             random,
             run,
+            references,
             ..
         } = worker;
+        references.clear();
         let route = routes.get(&self.index, message.topic);
         let targets = &route.targets;
         encodings.clear();
@@ -358,7 +366,7 @@ impl Bus {
         if targets.plain.len() > 1 {
             message.encodings = Some(encodings);
         }
-        let mut post = Post::new(*now, touched, mailbox, self.store.is_durable());
+        let mut post = Post::new(*now, touched, mailbox, references);
         for group in &targets.groups {
             let chosen = group.pick(
                 self.shared.settings.shared_strategy,
@@ -384,9 +392,10 @@ impl Bus {
                     message: stored,
                     targets: Arc::clone(targets),
                     next: first.len(),
-                    references: std::mem::take(&mut post.references),
+                    references: std::mem::take(post.references),
                     memory_full: post.memory_full,
                     origin,
+                    retained,
                 };
                 return Ok(Published {
                     ticket: Ticket::ready(),
@@ -401,13 +410,13 @@ impl Bus {
         }
         tally.served += post.served;
         let refused = post.memory_full;
-        let references = post.references;
-        let kept = self.keep(&message, &references, origin.as_ref());
-        let ticket = if refused {
-            Ticket::failed(StoreError::Full)
-        } else {
-            kept
-        };
+        let mut ticket = retained;
+        if durable {
+            ticket = self.keep(&message, post.references, origin.as_ref(), ticket);
+        }
+        if refused {
+            ticket = Ticket::failed(StoreError::Full);
+        }
         Ok(Published {
             ticket,
             matched,
@@ -428,8 +437,7 @@ impl Bus {
         encodings.clear();
         let mut message = stored.as_shared_message();
         message.encodings = Some(encodings);
-        let mut post = Post::new(*now, touched, mailbox, self.store.is_durable());
-        post.references = std::mem::take(&mut fan_out.references);
+        let mut post = Post::new(*now, touched, mailbox, &mut fan_out.references);
         let end = fan_out.next + self.shared.settings.fanout_slice.max(1);
         let end = end.min(fan_out.targets.plain.len());
         for target in &fan_out.targets.plain[fan_out.next..end] {
@@ -437,26 +445,41 @@ impl Bus {
         }
         fan_out.next = end;
         fan_out.memory_full |= post.memory_full;
-        fan_out.references = post.references;
         if end < fan_out.targets.plain.len() {
             return Progress::More(fan_out);
         }
-        let kept = self.keep(&message, &fan_out.references, fan_out.origin.as_ref());
-        Progress::Done(if fan_out.memory_full {
-            Ticket::failed(StoreError::Full)
-        } else {
-            kept
-        })
+        let mut ticket = std::mem::take(&mut fan_out.retained);
+        if self.shared.durable {
+            let origin = fan_out.origin.as_ref();
+            ticket = self.keep(&message, &fan_out.references, origin, ticket);
+            if message.qos == QoS::ExactlyOnce {
+                // Those who were served before hold it back until now, and slept since.
+                let all = fan_out.targets.plain.iter();
+                touched.extend(all.map(|target| Arc::clone(&target.subscriber)));
+            }
+        }
+        if fan_out.memory_full {
+            ticket = Ticket::failed(StoreError::Full);
+        }
+        Progress::Done(ticket)
     }
 
-    fn retain(&self, message: &mut Message<'_>) -> Result<(), PublishRefusal> {
-        let counters = &self.shared.counters;
+    /// Refuses what would have to be kept while the engine can keep nothing, before anybody receives it.
+    /// Messages at QoS 0 flow on.
+    fn check_store(&self, message: &Message<'_>) -> Result<(), PublishRefusal> {
+        if message.qos.is_acknowledged() && self.shared.store.accepts().is_err() {
+            self.refuse(DropReason::StoreFailed);
+            return Err(PublishRefusal::StoreUnavailable);
+        }
+        Ok(())
+    }
+
+    fn retain(&self, message: &mut Message<'_>) -> Result<Ticket, PublishRefusal> {
         if message.payload.is_empty() {
-            self.retained.clear(message, counters);
-            return Ok(());
+            return Ok(self.retained.clear(message, &self.shared));
         }
         self.retained
-            .set(message, &self.shared.settings, counters)
+            .set(message, &self.shared)
             .map_err(|RetainedFull| {
                 self.refuse(DropReason::RetainedFull);
                 PublishRefusal::QuotaExceeded
@@ -479,27 +502,32 @@ impl Bus {
         self.refuse(DropReason::NoSharedMember);
     }
 
-    /// Tells a durable engine what must outlive the process.
+    /// Tells a durable engine what must outlive the process. `before` is the ticket of what belongs to the
+    /// publish and was told already.
     fn keep(
         &self,
         message: &Message<'_>,
         references: &[Reference],
         origin: Option<&Origin>,
+        before: Ticket,
     ) -> Ticket {
-        if !self.store.is_durable()
-            || (references.is_empty() && origin.is_none() && !message.retain)
-        {
-            return Ticket::ready();
-        }
-        let Some(stored) = message.store(&self.shared.budget) else {
-            return Ticket::failed(StoreError::Full);
+        let ticket = if references.is_empty() && origin.is_none() {
+            before
+        } else {
+            match message.store(&self.shared.budget) {
+                Some(stored) => self.shared.store.append(&Publication {
+                    message: &stored,
+                    references,
+                    origin,
+                }),
+                None => Ticket::failed(StoreError::Full),
+            }
         };
-        self.store.append(&Publication {
-            message: &stored,
-            references,
-            publisher: origin.map(|o| (&o.client, o.epoch, o.packet_id)),
-            retain: message.retain,
-        })
+        // Those who hold the message back wait for it.
+        if let Some(stored) = message.stored() {
+            stored.set_kept(&ticket);
+        }
+        ticket
     }
 
     /// Finds another member for messages whose member has gone (MQTT 5.0 section 4.8.2).
@@ -510,9 +538,9 @@ impl Bus {
             mailbox,
             random,
             run,
+            references,
             ..
         } = worker;
-        let mut post = Post::new(*now, touched, mailbox, self.store.is_durable());
         for Orphan {
             message,
             subscription,
@@ -522,7 +550,16 @@ impl Bus {
             let group = filter
                 .share_name()
                 .and_then(|n| self.index.group(n, filter.pattern()));
-            let mut message_view = message.as_shared_message();
+            // With a durable engine as a copy of its own, whose ticket is that of this append.
+            let mut message_view = if self.shared.durable {
+                message.as_message()
+            } else {
+                message.as_shared_message()
+            };
+            // It was retained when it was published, and may have been replaced since.
+            message_view.retain = false;
+            references.clear();
+            let mut post = Post::new(*now, touched, mailbox, references);
             match group {
                 Some(group) => {
                     let strategy = self.shared.settings.shared_strategy;
@@ -531,10 +568,9 @@ impl Bus {
                 }
                 None => self.refuse(DropReason::NoSharedMember),
             }
-            // It was retained when it was published, and may have been replaced since.
-            message_view.retain = false;
-            let references = std::mem::take(&mut post.references);
-            let _ = self.keep(&message_view, &references, None);
+            if self.shared.durable {
+                let _ = self.keep(&message_view, post.references, None, Ticket::ready());
+            }
         }
     }
 
@@ -570,7 +606,7 @@ impl Bus {
 
     pub(crate) fn purge_retained(&self, now: Timestamp) {
         let turn = self.purge_turn.fetch_add(1, Ordering::Relaxed) as usize;
-        let purged = self.retained.purge(turn, now, &self.shared.counters);
+        let purged = self.retained.purge(turn, now, &self.shared);
         self.shared.counters.drops.add(DropReason::Expired, purged);
     }
 }
@@ -589,8 +625,7 @@ struct Post<'a> {
     now: Timestamp,
     touched: &'a mut Vec<Arc<dyn Subscriber>>,
     mailbox: &'a mut Mailbox,
-    durable: bool,
-    references: Vec<Reference>,
+    references: &'a mut Vec<Reference>,
     served: usize,
     /// A session that must not lose the message had no memory for it.
     memory_full: bool,
@@ -601,14 +636,13 @@ impl<'a> Post<'a> {
         now: Timestamp,
         touched: &'a mut Vec<Arc<dyn Subscriber>>,
         mailbox: &'a mut Mailbox,
-        durable: bool,
+        references: &'a mut Vec<Reference>,
     ) -> Self {
         Self {
             now,
             touched,
             mailbox,
-            durable,
-            references: Vec::new(),
+            references,
             served: 0,
             memory_full: false,
         }
@@ -624,32 +658,21 @@ impl<'a> Post<'a> {
         let mut context = DeliveryContext {
             now: self.now,
             mailbox: self.mailbox,
+            references: self.references,
         };
         self.served += 1;
         let delivery = subscriber.deliver(message, subscriptions, &mut context);
-        let kept = match delivery {
-            Delivery::Sent { wake, kept } => {
-                if wake {
-                    self.touched.push(Arc::clone(subscriber));
-                }
-                kept
-            }
-            Delivery::Queued { kept } => kept,
+        let wake = match delivery {
+            Delivery::Sent { wake } => wake,
             Delivery::Dropped { reason, wake } => {
                 self.memory_full |=
                     reason == DropReason::MemoryFull && message.qos.is_acknowledged();
-                if wake {
-                    self.touched.push(Arc::clone(subscriber));
-                }
-                false
+                wake
             }
-            Delivery::Skipped => false,
+            Delivery::Queued | Delivery::Skipped => false,
         };
-        if kept
-            && self.durable
-            && let Some((client, epoch)) = subscriber.reference()
-        {
-            self.references.push(Reference { client, epoch });
+        if wake {
+            self.touched.push(Arc::clone(subscriber));
         }
         delivery
     }

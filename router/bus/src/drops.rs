@@ -36,11 +36,13 @@ pub enum DropReason {
     RetainedFull,
     /// The topic is longer or deeper than the limits allow.
     TopicTooLong,
+    /// The engine could not keep it, or not give it back.
+    StoreFailed,
 }
 
 impl DropReason {
     /// How many reasons there are.
-    pub const COUNT: usize = 15;
+    pub const COUNT: usize = 16;
 
     /// All of them.
     pub const ALL: [Self; Self::COUNT] = [
@@ -59,6 +61,7 @@ impl DropReason {
         Self::NotAuthorized,
         Self::RetainedFull,
         Self::TopicTooLong,
+        Self::StoreFailed,
     ];
 
     /// The reason as metrics and logs name it.
@@ -79,6 +82,7 @@ impl DropReason {
             Self::NotAuthorized => "not_authorized",
             Self::RetainedFull => "retained_full",
             Self::TopicTooLong => "topic_too_long",
+            Self::StoreFailed => "store_failed",
         }
     }
 }

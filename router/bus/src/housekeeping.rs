@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::bus::Bus;
 use crate::session::{EndReason, Session};
-use crate::store::{Epoch, SessionChange};
+use crate::store::Epoch;
 use crate::time::Timestamp;
 use crate::timers::Due;
 use crate::worker::Worker;
@@ -46,12 +46,10 @@ impl Bus {
             sessions.remove(session.id());
             leftovers
         };
-        let _ = self
-            .store
-            .change(session.id(), epoch, &SessionChange::Ended);
         self.counters().sessions.sub(1);
         self.counters().sessions_expired.add(1);
         self.settle(worker, session, leftovers);
+        self.forget(session, epoch);
     }
 
     fn publish_due_will(&self, worker: &mut Worker, session: &Arc<Session>, epoch: Epoch) {
@@ -69,6 +67,7 @@ impl Bus {
         };
         if let Some(will) = will {
             self.publish_will(worker, &will);
+            self.will_is_published(session, epoch);
         }
     }
 

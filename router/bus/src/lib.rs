@@ -21,6 +21,7 @@ mod mailbox;
 mod message;
 mod properties;
 mod qos;
+mod recovery;
 mod registry;
 mod retained;
 mod routes;
@@ -48,12 +49,13 @@ pub use message::{ENCODING_SLOTS, Message, PublisherKey, StoredMessage};
 pub use properties::{MessageProperty, Properties, PropertiesBuilder, PropertyTooLong};
 pub use qos::QoS;
 pub use session::{
-    Encoder, EndReason, Ended, Fenced, Outgoing, Received, Released, Session, TooLarge,
+    Encoder, EndReason, Ended, Fenced, Outgoing, Receive, Received, Released, Session, TooLarge,
 };
 pub use settings::{Settings, SharedStrategy, SlowConsumerPolicy};
 pub use store::{
-    Claim, Completion, Epoch, MemoryStore, Publication, Reference, SessionChange, Store,
-    StoreError, StoreFuture, StoredSession, Ticket,
+    Backlog, Claim, Completion, Epoch, MemoryStore, Origin, Place, Presence, Publication,
+    QueueEntry, QueueReader, Recovery, Reference, SessionChange, Stage, Store, StoreError,
+    StoreFuture, StoredSession, StoredSubscription, StoredWill, SubscriptionIdentifiers, Ticket,
 };
 pub use subscriber::{Delivery, DeliveryContext, Subscriber};
 pub use subscription::{RetainHandling, Subscription, SubscriptionOptions};

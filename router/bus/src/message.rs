@@ -3,12 +3,13 @@
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::hash::BuildHasher;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use crate::budget::{Charge, MemoryBudget};
 use crate::client_id::ClientId;
 use crate::properties::Properties;
 use crate::qos::QoS;
+use crate::store::Ticket;
 use crate::time::Timestamp;
 use crate::topic::TopicName;
 
@@ -48,6 +49,16 @@ impl PublisherKey {
     pub fn of(client: &ClientId) -> Self {
         let hash = foldhash::quality::FixedState::default().hash_one(client.as_str());
         Self(hash.max(1))
+    }
+
+    /// As a number, to be kept.
+    pub const fn to_bits(self) -> u64 {
+        self.0
+    }
+
+    /// The key that was kept as this number.
+    pub const fn from_bits(bits: u64) -> Self {
+        Self(bits)
     }
 }
 
@@ -125,6 +136,11 @@ impl<'a> Message<'a> {
             .clone()
     }
 
+    /// The copy that was made, if one was.
+    pub(crate) fn stored(&self) -> Option<&Arc<StoredMessage>> {
+        self.stored.get()?.as_ref()
+    }
+
     /// Bytes of topic, properties and payload.
     pub const fn size(&self) -> usize {
         self.topic.as_str().len() + self.properties.as_bytes().len() + self.payload.len()
@@ -148,6 +164,8 @@ pub struct StoredMessage {
     expires_at: Option<Timestamp>,
     publisher: PublisherKey,
     retained_version: u64,
+    /// When a durable engine has it; set once its publish was told.
+    kept: OnceLock<Ticket>,
     /// Held for its drop only.
     _charge: Option<Charge>,
 }
@@ -184,6 +202,7 @@ impl StoredMessage {
             expires_at: message.expires_at,
             publisher: message.publisher,
             retained_version: message.retained_version,
+            kept: OnceLock::new(),
             _charge: charge,
         }
     }
@@ -221,6 +240,16 @@ impl StoredMessage {
     /// The guarantee it was published with.
     pub const fn qos(&self) -> QoS {
         self.qos
+    }
+
+    /// The ticket of its publish; `None` while the engine has not been told.
+    pub(crate) fn kept(&self) -> Option<&Ticket> {
+        self.kept.get()
+    }
+
+    /// Its publish was told to the engine.
+    pub(crate) fn set_kept(&self, ticket: &Ticket) {
+        let _ = self.kept.set(ticket.clone());
     }
 
     /// Who published it.

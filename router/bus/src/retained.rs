@@ -8,9 +8,9 @@ use hashbrown::HashMap;
 use parking_lot::RwLock;
 use smallvec::SmallVec;
 
-use crate::counters::Counters;
 use crate::message::{Message, PublisherKey, StoredMessage};
-use crate::settings::Settings;
+use crate::session::Shared;
+use crate::store::Ticket;
 use crate::time::Timestamp;
 use crate::topic::{TopicFilter, TopicName};
 
@@ -81,13 +81,31 @@ impl Retained {
         self.version.fetch_add(1, Ordering::Relaxed) + 1
     }
 
-    /// Retains a copy of `message` in place of the one before, and numbers the change.
+    /// Retains a copy of `message` in place of the one before, numbers the change and tells the engine.
     pub(crate) fn set(
         &self,
         message: &mut Message<'_>,
-        settings: &Settings,
-        counters: &Counters,
+        shared: &Shared,
+    ) -> Result<Ticket, RetainedFull> {
+        self.put(message, shared, shared.durable)
+    }
+
+    /// As [`Self::set`], for a message that the engine gives back.
+    pub(crate) fn restore(
+        &self,
+        message: &mut Message<'_>,
+        shared: &Shared,
     ) -> Result<(), RetainedFull> {
+        self.put(message, shared, false).map(|_ready| ())
+    }
+
+    fn put(
+        &self,
+        message: &mut Message<'_>,
+        shared: &Shared,
+        tell: bool,
+    ) -> Result<Ticket, RetainedFull> {
+        let (settings, counters) = (&shared.settings, &shared.counters);
         let topic = message.topic;
         let size = cost(topic.as_str(), message.size());
         let shard = self.shard(topic.levels().next().unwrap_or_default());
@@ -112,7 +130,15 @@ impl Retained {
                 .or_default()
         });
         message.retained_version = self.next_version();
-        node.message = Some(Arc::new(StoredMessage::uncharged(message)));
+        let kept = Arc::new(StoredMessage::uncharged(message));
+        kept.set_kept(&Ticket::ready());
+        // Told under the lock: the engine keeps the changes of a topic in their order.
+        let ticket = if tell && !own {
+            shared.store.retain(topic.as_str(), Some(&kept))
+        } else {
+            Ticket::ready()
+        };
+        node.message = Some(kept);
         if let Some(at) = message.expires_at {
             shard
                 .earliest_expiry
@@ -123,16 +149,19 @@ impl Retained {
         }
         counters.retained_bytes.add(size as u64);
         counters.retained_bytes.sub(replaced as u64);
-        Ok(())
+        Ok(ticket)
     }
 
     /// Forgets the message of a topic (MQTT-3.3.1-6), and numbers the change.
-    pub(crate) fn clear(&self, message: &mut Message<'_>, counters: &Counters) {
+    pub(crate) fn clear(&self, message: &mut Message<'_>, shared: &Shared) -> Ticket {
         let levels: SmallVec<[&str; 16]> = message.topic.levels().collect();
         let mut root = self.shard(levels[0]).root.write();
         message.retained_version = self.next_version();
-        if let Some(message) = remove(&mut root, &levels) {
-            forget(&message, counters);
+        match remove(&mut root, &levels) {
+            Some(message) => forget(&message, shared),
+            // Whoever cleared it before may still wait for the engine.
+            None if shared.durable => shared.store.retain(message.topic.as_str(), None),
+            None => Ticket::ready(),
         }
     }
 
@@ -169,7 +198,7 @@ impl Retained {
 
     /// Forgets what has expired in one of the shards and tells how many messages that were. Called
     /// with a number that goes up, it comes around to every shard.
-    pub(crate) fn purge(&self, turn: usize, now: Timestamp, counters: &Counters) -> u64 {
+    pub(crate) fn purge(&self, turn: usize, now: Timestamp, shared: &Shared) -> u64 {
         let shard = &self.shards[turn % SHARDS];
         if shard.earliest_expiry.load(Ordering::Relaxed) > now.as_millis() {
             return 0;
@@ -195,7 +224,7 @@ impl Retained {
             let topic = TopicName::trusted(message.topic());
             if get(&root, topic).is_some_and(|now_there| Arc::ptr_eq(now_there, &message)) {
                 remove(&mut root, &levels);
-                forget(&message, counters);
+                let _ = forget(&message, shared);
                 purged += 1;
             }
         }
@@ -203,11 +232,19 @@ impl Retained {
     }
 }
 
-fn forget(message: &StoredMessage, counters: &Counters) {
+/// Takes a message that has left the tree off the counters, and tells the engine. Called under the lock of
+/// its shard.
+fn forget(message: &StoredMessage, shared: &Shared) -> Ticket {
+    let counters = &shared.counters;
     counters.retained_messages.sub(1);
     counters
         .retained_bytes
         .sub(cost(message.topic(), message.size()) as u64);
+    if shared.durable {
+        shared.store.retain(message.topic(), None)
+    } else {
+        Ticket::ready()
+    }
 }
 
 fn get<'a>(root: &'a Node, topic: TopicName<'_>) -> Option<&'a Arc<StoredMessage>> {

@@ -58,6 +58,9 @@ pub struct Settings {
     pub max_queued_messages: usize,
     /// Most bytes that wait for one client, topic and properties included.
     pub max_queued_bytes: usize,
+    /// Bytes of one client's queue that are kept in memory; what is beyond stays on disk, where the engine is
+    /// durable and the session has an expiry.
+    pub queue_memory_bytes: usize,
     /// Most encoded bytes that wait for one client's socket; past it messages queue.
     pub max_outbox_bytes: usize,
     /// The ceiling for everything that waits for clients, all of them together.
@@ -97,6 +100,7 @@ impl Default for Settings {
             max_inflight: 1_024,
             max_queued_messages: 10_000,
             max_queued_bytes: 32 << 20,
+            queue_memory_bytes: 1 << 20,
             max_outbox_bytes: 1 << 20,
             max_memory_bytes: 1 << 30,
             max_retained_messages: 1_000_000,

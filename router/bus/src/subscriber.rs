@@ -2,11 +2,10 @@
 
 use std::sync::Arc;
 
-use crate::client_id::ClientId;
 use crate::drops::DropReason;
 use crate::mailbox::Mailbox;
 use crate::message::Message;
-use crate::store::Epoch;
+use crate::store::Reference;
 use crate::subscription::Subscription;
 use crate::time::Timestamp;
 
@@ -18,14 +17,9 @@ pub enum Delivery {
     Sent {
         /// Whether to flush.
         wake: bool,
-        /// Whether the receiver would need the message again after a restart.
-        kept: bool,
     },
     /// Kept until the receiver can take it.
-    Queued {
-        /// Whether the receiver would need the message again after a restart.
-        kept: bool,
-    },
+    Queued,
     /// Lost, and counted by the receiver.
     Dropped {
         /// Why.
@@ -43,6 +37,8 @@ pub struct DeliveryContext<'a> {
     pub now: Timestamp,
     /// Where effects go that must not happen inside a delivery.
     pub mailbox: &'a mut Mailbox,
+    /// A receiver that would need the message again after a restart leaves here how it waits for it.
+    pub references: &'a mut Vec<Reference>,
 }
 
 /// Whatever receives messages: a session, a rule, a bridge, a peer node.
@@ -74,11 +70,6 @@ pub trait Subscriber: Send + Sync {
     /// Whether the receiver can take a message now; shared groups prefer those.
     fn is_available(&self) -> bool {
         true
-    }
-
-    /// Whose durable session this is, when it is one: where the engine keeps its messages.
-    fn reference(&self) -> Option<(ClientId, Epoch)> {
-        None
     }
 
     /// Whether the receiver is on this node, for the shared strategy `local_first`.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::budget::MemoryBudget;
 use crate::message::{Message, StoredMessage};
+use crate::store::StoredWill;
 
 /// A will and how long it waits.
 #[derive(Clone, Debug)]
@@ -15,6 +16,15 @@ pub struct Will {
 }
 
 impl Will {
+    /// The will as an engine keeps it.
+    pub(crate) fn to_stored(&self) -> StoredWill {
+        StoredWill {
+            message: Arc::clone(&self.message),
+            delay: self.delay,
+            expires_in: self.expires_in,
+        }
+    }
+
     /// A will that is published `delay` seconds after the connection ended, or when the session
     /// ends if that is sooner (MQTT-3.1.3-9). The message expires `expires_in` seconds after that.
     /// `None` when `budget` has no room for it.

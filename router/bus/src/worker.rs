@@ -7,6 +7,7 @@ use crate::index::Run;
 use crate::mailbox::Mailbox;
 use crate::message::Encodings;
 use crate::routes::Routes;
+use crate::store::Reference;
 use crate::subscriber::Subscriber;
 use crate::time::Timestamp;
 
@@ -22,6 +23,8 @@ pub struct Worker {
     pub(crate) tally: Tally,
     pub(crate) random: Random,
     pub(crate) run: Run,
+    /// Durable sessions that wait for the message being routed.
+    pub(crate) references: Vec<Reference>,
 }
 
 /// What a batch has counted, told to the shared counters once at its end.
@@ -58,6 +61,7 @@ impl Worker {
                 tally: Tally::default(),
                 random: Random::new(),
                 run: Run::default(),
+                references: Vec::new(),
             }),
         }
     }

@@ -283,10 +283,7 @@ impl Subscriber for Remote {
     ) -> Delivery {
         self.received
             .fetch_add(1, std::sync::atomic::Ordering::SeqCst);
-        Delivery::Sent {
-            wake: false,
-            kept: false,
-        }
+        Delivery::Sent { wake: false }
     }
 
     fn flush(&self) {}

@@ -4,6 +4,7 @@
 use std::num::NonZeroU16;
 use std::sync::Arc;
 
+use super::durable::share_of;
 use super::inflight::{Flight, Identifiers, Step};
 use super::queue::{ITEM_OVERHEAD, Item, Line, Queue};
 use super::state::State;
@@ -12,6 +13,7 @@ use crate::drops::DropReason;
 use crate::message::Message;
 use crate::qos::QoS;
 use crate::settings::SlowConsumerPolicy;
+use crate::store::{Place, QueueEntry, Stage, Ticket};
 use crate::subscriber::Delivery;
 use crate::subscription::Subscription;
 use crate::time::Timestamp;
@@ -23,6 +25,20 @@ pub(super) struct Offer<'a> {
     pub(super) retain: bool,
     pub(super) identifiers: Identifiers,
     pub(super) shared: Option<&'a Arc<Subscription>>,
+}
+
+impl Offer<'_> {
+    /// How the message waits at `place`, for the engine.
+    fn entry(&self, place: u64, stage: Stage) -> QueueEntry {
+        QueueEntry {
+            place: Place(place),
+            stage,
+            qos: self.qos,
+            retain: self.retain,
+            identifiers: self.identifiers.clone(),
+            shared: share_of(self.shared),
+        }
+    }
 }
 
 impl State {
@@ -43,14 +59,20 @@ impl State {
         if !may_go || !link.has_room(size, shared.settings.max_outbox_bytes, &shared.budget) {
             return self.enqueue(shared, offer, now);
         }
-        let wake = !std::mem::replace(&mut link.scheduled, true);
-        match self.send_new(shared, &offer, now) {
-            Ok(()) => Delivery::Sent {
-                wake,
-                kept: self.is_kept(offer.qos),
-            },
+        let idle = !std::mem::replace(&mut link.scheduled, true);
+        // Behind a message that waits for the engine, or waiting itself.
+        let held = offer.qos.is_acknowledged()
+            && (waits_for_engine(shared, offer.qos) || !link.to_send.is_empty());
+        let sent = if held {
+            self.hold_new(shared, &offer)
+        } else {
+            self.send_new(shared, &offer, now)
+        };
+        match sent {
+            // Whoever holds has to be woken once the publish is with the engine, to wait for its ticket.
+            Ok(()) => Delivery::Sent { wake: idle || held },
             Err(reason) => {
-                if wake && let Some(link) = &mut self.link {
+                if idle && let Some(link) = &mut self.link {
                     link.scheduled = false;
                 }
                 self.drop_messages(shared, reason, 1);
@@ -70,18 +92,50 @@ impl State {
         let Some(link) = self.link.as_deref() else {
             return false;
         };
-        let window_open = link.quota > 0 && link.resend.is_empty() && self.inflight.has_room();
+        let window_open = link.quota > 0 && link.resuming == 0 && self.inflight.has_room();
         let Some(queue) = self.queue.as_deref() else {
-            return line == Line::Zero || window_open;
+            return line == Line::Zero || (window_open && !self.has_tail());
         };
         match line {
-            Line::Acknowledged => queue.is_empty() && window_open,
+            Line::Acknowledged => queue.is_empty() && window_open && !self.has_tail(),
             // QoS 0 passes by messages that wait for the client's acknowledgements.
             Line::Zero => {
                 queue.line_is_empty(Line::Zero)
                     && (queue.line_is_empty(Line::Acknowledged) || !window_open)
             }
         }
+    }
+
+    /// Opens the exchange of a message that is sent in its turn, when the engine has it.
+    #[cold]
+    #[inline(never)]
+    fn hold_new(&mut self, shared: &Shared, offer: &Offer<'_>) -> Result<(), DropReason> {
+        let message = offer
+            .message
+            .store(&shared.budget)
+            .ok_or(DropReason::MemoryFull)?;
+        let flight = Flight {
+            sequence: self.next_sequence(),
+            step: first_step(offer.qos),
+            retain: offer.retain,
+            message: Some(message),
+            identifiers: offer.identifiers.clone(),
+            shared: offer.shared.cloned(),
+            counted: true,
+            owed: false,
+            wait: Ticket::ready(),
+        };
+        let place = flight.sequence;
+        // There is room: the caller has asked.
+        let Some(id) = self.inflight.insert(flight) else {
+            return Ok(());
+        };
+        if let Some(link) = self.link.as_deref_mut() {
+            link.take_quota();
+            link.to_send.push_back(id);
+        }
+        self.note_delivered(|| offer.entry(place, Stage::Sent(id)));
+        Ok(())
     }
 
     /// Encodes a message that nobody has kept yet.
@@ -120,6 +174,7 @@ impl State {
                 shared: offer.shared.cloned(),
                 counted: true,
                 owed: false,
+                wait: Ticket::ready(),
             };
             self.inflight.insert(flight)
         } else {
@@ -134,7 +189,17 @@ impl State {
             packet_id,
             &offer.identifiers,
             expires_in,
-        )
+        )?;
+        if let Some(id) = packet_id {
+            if let Some(link) = self.link.as_deref_mut() {
+                link.take_quota();
+            }
+            if self.durable.is_some() {
+                let place = self.sequence;
+                self.note_delivered(|| offer.entry(place, Stage::Sent(id)));
+            }
+        }
+        Ok(())
     }
 
     #[expect(clippy::too_many_arguments, reason = "the parts of one packet")]
@@ -169,9 +234,6 @@ impl State {
                 self.inflight.remove(id);
             }
             return Err(DropReason::PacketTooLarge);
-        }
-        if packet_id.is_some() {
-            link.quota = link.quota.saturating_sub(1);
         }
         link.sent[qos as usize] += 1;
         link.sent_payload += message.payload.len() as u64;
@@ -211,6 +273,9 @@ impl State {
                 wake: self.is_ending() && !ending,
             };
         }
+        if offer.qos.is_acknowledged() && self.goes_to_disk(shared, offer.message) {
+            return self.extend_tail(shared, &offer);
+        }
         let kept = shared.budget.reserve(ITEM_OVERHEAD).then(|| {
             let message = offer.message.store(&shared.budget);
             if message.is_none() {
@@ -225,8 +290,10 @@ impl State {
                 wake: false,
             };
         };
-        let kept = self.is_kept(offer.qos);
         let sequence = self.next_sequence();
+        if offer.qos.is_acknowledged() {
+            self.note_delivered(|| offer.entry(sequence, Stage::Queued));
+        }
         let item = Item {
             message,
             qos: offer.qos,
@@ -235,7 +302,42 @@ impl State {
             shared: offer.shared.cloned(),
         };
         self.queue.get_or_insert_default().push(sequence, item);
-        Delivery::Queued { kept }
+        Delivery::Queued
+    }
+
+    /// Whether one more message is left to the engine: there are such already, or the queue has its share
+    /// of memory.
+    fn goes_to_disk(&mut self, shared: &Shared, message: &Message<'_>) -> bool {
+        let queued = self.queue.as_ref().map_or(0, |queue| queue.bytes());
+        let Some(durable) = self.keeper() else {
+            return false;
+        };
+        durable.has_tail()
+            || queued + message.size() > shared.settings.queue_memory_bytes
+            || !shared.budget.has_room(ITEM_OVERHEAD + message.size())
+    }
+
+    /// Leaves one more message to the engine, behind those that it has alone.
+    fn extend_tail(&mut self, shared: &Shared, offer: &Offer<'_>) -> Delivery {
+        // In memory until the engine has it.
+        if offer.message.store(&shared.budget).is_none() {
+            self.drop_messages(shared, DropReason::MemoryFull, 1);
+            return Delivery::Dropped {
+                reason: DropReason::MemoryFull,
+                wake: false,
+            };
+        }
+        let sequence = self.next_sequence();
+        let holding = self.holding.is_some();
+        if let Some(durable) = self.keeper() {
+            let version = offer.message.retained_version;
+            if holding && version > 0 {
+                durable.pass_by(offer.message.topic.as_str(), version);
+            }
+            durable.extend_tail(Place(sequence), offer.message.size());
+        }
+        self.note_delivered(|| offer.entry(sequence, Stage::Queued));
+        Delivery::Queued
     }
 
     /// Whether a connection is there that is not about to end.
@@ -256,16 +358,18 @@ impl State {
         now: Timestamp,
     ) -> Result<(), DropReason> {
         let settings = &shared.settings;
+        let tail = self.durable.as_ref().map_or((0, 0), |durable| {
+            (durable.tail.messages as usize, durable.tail.bytes as usize)
+        });
         let fits = |queue: Option<&Queue>| {
-            queue.is_none_or(|q| {
-                q.messages() < settings.max_queued_messages
-                    && q.bytes() + message.size() <= settings.max_queued_bytes
-            })
+            let (messages, bytes) = queue.map_or((0, 0), |q| (q.messages(), q.bytes()));
+            messages + tail.0 < settings.max_queued_messages
+                && bytes + tail.1 + message.size() <= settings.max_queued_bytes
         };
         if fits(self.queue.as_deref()) && message.size() <= settings.max_queued_bytes {
             return Ok(());
         }
-        let expired = self.queue.as_mut().map_or(0, |queue| queue.purge(now));
+        let expired = self.purge_queue(now);
         shared.budget.release(expired as usize * ITEM_OVERHEAD);
         self.drop_messages(shared, DropReason::Expired, expired);
         if fits(self.queue.as_deref()) && message.size() <= settings.max_queued_bytes {
@@ -283,17 +387,23 @@ impl State {
                     return Err(refused);
                 }
                 let mut evicted = 0;
-                while !fits(self.queue.as_deref())
-                    && self
-                        .queue
-                        .as_mut()
-                        .is_some_and(|queue| queue.evict().is_some())
-                {
+                while !fits(self.queue.as_deref()) {
+                    let Some((place, item)) = self.queue.as_mut().and_then(|q| q.evict()) else {
+                        break;
+                    };
+                    if item.qos.is_acknowledged() {
+                        self.note_done(place);
+                    }
                     evicted += 1;
                 }
                 shared.budget.release(evicted as usize * ITEM_OVERHEAD);
                 self.drop_messages(shared, DropReason::QueueEvicted, evicted);
-                Ok(())
+                // The oldest are on disk: they are read when there is room for them.
+                if fits(self.queue.as_deref()) {
+                    Ok(())
+                } else {
+                    Err(refused)
+                }
             }
             SlowConsumerPolicy::Disconnect => {
                 self.end_connection(EndReason::SlowConsumer);
@@ -301,6 +411,35 @@ impl State {
             }
         }
     }
+}
+
+impl State {
+    /// Whether messages wait on disk only.
+    fn has_tail(&self) -> bool {
+        self.durable
+            .as_ref()
+            .is_some_and(|durable| durable.has_tail())
+    }
+
+    /// Drops what has expired from the part of the queue that is in memory, and tells how many messages
+    /// that were.
+    fn purge_queue(&mut self, now: Timestamp) -> u64 {
+        let Some(queue) = self.queue.as_mut() else {
+            return 0;
+        };
+        let mut gone = Vec::new();
+        let expired = queue.purge(now, |place| gone.push(place));
+        for place in gone {
+            self.note_done(place);
+        }
+        expired
+    }
+}
+
+/// Whether a delivery at `qos` leaves only when the engine has the message: QoS 2, because what the
+/// publisher repeats after a crash would be delivered twice.
+pub(super) const fn waits_for_engine(shared: &Shared, qos: QoS) -> bool {
+    shared.durable && matches!(qos, QoS::ExactlyOnce)
 }
 
 pub(super) const fn first_step(qos: QoS) -> Step {

@@ -7,14 +7,12 @@
 use std::num::NonZeroU16;
 use std::sync::Arc;
 
-use smallvec::SmallVec;
-
 use crate::message::StoredMessage;
 use crate::qos::QoS;
+use crate::store::{SubscriptionIdentifiers, Ticket};
 use crate::subscription::Subscription;
 
-/// Subscription identifiers of one delivery; mostly none.
-pub(crate) type Identifiers = SmallVec<[u32; 2]>;
+pub(crate) type Identifiers = SubscriptionIdentifiers;
 
 /// How far an exchange has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,11 +28,12 @@ pub(crate) enum Step {
 /// One open exchange.
 #[derive(Debug)]
 pub(crate) struct Flight {
-    /// Order of sending, kept across reconnects (MQTT-4.6.0-1).
+    /// Order of sending, kept across reconnects (MQTT-4.6.0-1): its place in the session.
     pub(crate) sequence: u64,
     pub(crate) step: Step,
     pub(crate) retain: bool,
-    /// What is sent again after a reconnect; `None` when the session cannot be resumed.
+    /// What is sent again after a reconnect; `None` when the session cannot be resumed, or the message is
+    /// on disk only.
     pub(crate) message: Option<Arc<StoredMessage>>,
     pub(crate) identifiers: Identifiers,
     /// The shared subscription it came through, when it did.
@@ -43,6 +42,8 @@ pub(crate) struct Flight {
     pub(crate) counted: bool,
     /// It is of an earlier connection, and this one has not said anything of it yet.
     pub(crate) owed: bool,
+    /// PUBLISH leaves after this and after the message's own ticket, at QoS 2.
+    pub(crate) wait: Ticket,
 }
 
 impl Flight {
@@ -111,6 +112,51 @@ impl InFlight {
             Some(Slot::Used(flight)) => Some(flight),
             _ => None,
         }
+    }
+
+    /// Takes up an exchange that was kept, under its identifier; `false` when that is in use.
+    pub(crate) fn restore(&mut self, id: NonZeroU16, flight: Flight) -> bool {
+        let at = usize::from(id.get()) - 1;
+        while self.slots.len() <= at {
+            self.slots.push(Slot::Free(0));
+        }
+        if matches!(self.slots[at], Slot::Used(_)) {
+            return false;
+        }
+        self.slots[at] = Slot::Used(flight);
+        self.used += 1;
+        true
+    }
+
+    /// Makes the list of free places anew, lowest first, after exchanges were restored.
+    pub(crate) fn relink(&mut self) {
+        (self.first_free, self.last_free) = (0, 0);
+        for (slot, id) in self.slots.iter_mut().zip(1..=u16::MAX).rev() {
+            if let Slot::Free(next) = slot {
+                *next = self.first_free;
+                self.first_free = id;
+                if self.last_free == 0 {
+                    self.last_free = id;
+                }
+            }
+        }
+    }
+
+    /// The identifier of the exchange at `place`.
+    pub(crate) fn at_place(&self, place: u64) -> Option<NonZeroU16> {
+        self.slots
+            .iter()
+            .zip(1..=u16::MAX)
+            .find(|(slot, _)| matches!(slot, Slot::Used(flight) if flight.sequence == place))
+            .and_then(|(_, id)| NonZeroU16::new(id))
+    }
+
+    /// Every exchange.
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Flight> {
+        self.slots.iter_mut().filter_map(|slot| match slot {
+            Slot::Used(flight) => Some(flight),
+            Slot::Free(_) => None,
+        })
     }
 
     /// Closes an exchange and frees its identifier.
@@ -183,6 +229,7 @@ mod tests {
             shared: None,
             counted: true,
             owed: false,
+            wait: Ticket::ready(),
         }
     }
 

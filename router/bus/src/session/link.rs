@@ -2,11 +2,13 @@
 
 use std::collections::VecDeque;
 use std::num::NonZeroU16;
+use std::task::Waker;
 
 use super::outbox::Outbox;
 use crate::budget::MemoryBudget;
 use crate::message::Message;
 use crate::qos::QoS;
+use crate::store::Ticket;
 
 /// How one message is delivered to one client.
 #[derive(Clone, Copy, Debug)]
@@ -57,6 +59,8 @@ pub enum EndReason {
     SlowConsumer,
     /// Nothing was heard for one and a half times the keep alive (MQTT-3.1.2-22).
     KeepAliveTimeout,
+    /// The engine could not give back what waits for the client.
+    StoreFailed,
     /// The gateway shuts down.
     ServerShuttingDown,
     /// An operator ended it.
@@ -75,8 +79,13 @@ pub(crate) struct Link {
     pub(super) quota: u16,
     pub(super) window: u16,
     pub(super) end: Option<EndReason>,
-    /// Exchanges that are to be sent again, in order; empty except after a resume.
-    pub(super) resend: VecDeque<NonZeroU16>,
+    /// Exchanges that are to be sent, in order: those of earlier connections after a resume, then new ones
+    /// that had to wait for the engine.
+    pub(super) to_send: VecDeque<NonZeroU16>,
+    /// How many of those are of earlier connections.
+    pub(super) resuming: usize,
+    /// What the first of them waits for.
+    pub(super) blocked_on: Option<Ticket>,
     /// 1.5 times the keep alive, in milliseconds; 0 is for ever.
     pub(super) patience_millis: u64,
     /// Sent since the counters were told, by QoS, and their payload.
@@ -96,7 +105,9 @@ impl Link {
             quota: window,
             window,
             end: None,
-            resend: VecDeque::new(),
+            to_send: VecDeque::new(),
+            resuming: 0,
+            blocked_on: None,
             patience_millis,
             sent: [0; 3],
             sent_payload: 0,
@@ -154,6 +165,25 @@ impl Link {
     /// How long the client may be silent, in milliseconds; 0 is for ever.
     pub(crate) const fn patience_millis(&self) -> u64 {
         self.patience_millis
+    }
+
+    /// Whether what was held back may go now; otherwise `waker` is woken when it may.
+    pub(super) fn is_unblocked_or_wakes(&self, waker: &Waker) -> bool {
+        let ticket = self.blocked_on.as_ref();
+        ticket.is_some_and(|ticket| ticket.poll(waker).is_ready())
+    }
+
+    /// Takes the first exchange off the list; `true`: it is of an earlier connection.
+    pub(super) fn next_exchange(&mut self) -> bool {
+        self.to_send.pop_front();
+        let old = self.resuming > 0;
+        self.resuming -= usize::from(old);
+        old
+    }
+
+    /// One exchange more takes from the window.
+    pub(super) fn take_quota(&mut self) {
+        self.quota = self.quota.saturating_sub(1);
     }
 
     /// One exchange is closed, and another message may go (MQTT 5.0 section 4.9).

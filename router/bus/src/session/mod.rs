@@ -28,12 +28,15 @@
 //! 5. What is lost is counted, once, with a reason: by [`State::drop_messages`].
 
 mod delivery;
+mod durable;
 mod inflight;
 mod link;
 mod outbox;
 mod output;
+mod paging;
 mod queue;
 mod receiving;
+mod recovery;
 mod state;
 
 use std::num::NonZeroU16;
@@ -43,7 +46,9 @@ use std::task::Waker;
 
 use parking_lot::{Mutex, MutexGuard};
 
+pub(crate) use durable::Durable;
 pub use link::{Encoder, EndReason, Outgoing, TooLarge};
+pub use receiving::Receive;
 pub(crate) use state::{Leftovers, State};
 
 use crate::budget::MemoryBudget;
@@ -52,7 +57,7 @@ use crate::counters::Counters;
 use crate::drops::ClientDrops;
 use crate::message::{Message, PublisherKey, StoredMessage};
 use crate::settings::Settings;
-use crate::store::Epoch;
+use crate::store::{Epoch, Store, Ticket};
 use crate::subscriber::{Delivery, DeliveryContext, Subscriber};
 use crate::subscription::Subscription;
 use crate::time::Timestamp;
@@ -64,6 +69,9 @@ pub(crate) struct Shared {
     pub(crate) settings: Settings,
     pub(crate) budget: Arc<MemoryBudget>,
     pub(crate) counters: Counters,
+    pub(crate) store: Arc<dyn Store>,
+    /// Whether the store is durable.
+    pub(crate) durable: bool,
 }
 
 /// The caller's connection is no longer the owner of the session.
@@ -204,7 +212,7 @@ impl Session {
     /// Moves what is to be written into `out`, which is at a packet boundary. `true`: there is
     /// more, ask again when this is written.
     pub(crate) fn take_output(
-        &self,
+        self: &Arc<Self>,
         epoch: Epoch,
         out: &mut Vec<u8>,
         now: Timestamp,
@@ -212,7 +220,24 @@ impl Session {
         let Ok(mut state) = self.lock_as(epoch) else {
             return Err(Ended(EndReason::TakenOver));
         };
-        state.take_output(&self.shared, out, now)
+        let mut taken = state.take_output(&self.shared, out, now);
+        if !self.shared.durable {
+            return taken;
+        }
+        // What the engine holds back wakes the connection when it may go.
+        if let (Ok(more), Some(link), Some(waker)) =
+            (&mut taken, &mut state.link, &*self.waker.lock())
+            && link.is_unblocked_or_wakes(waker)
+        {
+            link.scheduled = true;
+            *more = true;
+        }
+        let page = state.next_page();
+        drop(state);
+        if let Some(page) = page {
+            self.ask_for(page);
+        }
+        taken
     }
 
     pub(crate) fn acknowledge(
@@ -246,10 +271,16 @@ impl Session {
         packet_id: NonZeroU16,
         refused: bool,
         now: Timestamp,
-    ) -> Result<Received, Fenced> {
-        Ok(self
-            .lock_as(epoch)?
-            .received(&self.shared, packet_id, refused, now))
+    ) -> Result<(Received, Ticket), Fenced> {
+        let mut state = self.lock_as(epoch)?;
+        let received = state.received(&self.shared, packet_id, refused, now);
+        let told = !state.is_silent();
+        let mut ticket = state.tell(&self.shared);
+        if received == Received::Release {
+            // PUBREL leaves after the first PUBREC is kept, whichever it answers.
+            ticket = state.released_after(packet_id, ticket, told);
+        }
+        Ok((received, ticket))
     }
 
     pub(crate) fn complete(
@@ -285,6 +316,9 @@ impl std::ops::DerefMut for Locked<'_> {
 
 impl Drop for Locked<'_> {
     fn drop(&mut self) {
+        if self.state.durable.is_some() {
+            self.tell_rest();
+        }
         // Most calls change neither, and a line that nobody writes is every core's to read.
         let (load, online) = (self.state.load(), self.state.is_served());
         if self.session.load.load(Ordering::Relaxed) != load {
@@ -293,6 +327,14 @@ impl Drop for Locked<'_> {
         if self.session.online.load(Ordering::Relaxed) != online {
             self.session.online.store(online, Ordering::Relaxed);
         }
+    }
+}
+
+impl Locked<'_> {
+    #[cold]
+    #[inline(never)]
+    fn tell_rest(&mut self) {
+        let _ = self.state.tell(&self.session.shared);
     }
 }
 
@@ -329,6 +371,12 @@ fn merge(
 fn find<'a>(standing: &'a [Arc<Subscription>], filter: &TopicFilter) -> Option<&'a Subscription> {
     let at = standing.binary_search_by(|s| s.filter().cmp(filter)).ok()?;
     Some(&standing[at])
+}
+
+/// As [`find`], to be kept.
+fn find_arc(standing: &[Arc<Subscription>], filter: &TopicFilter) -> Option<Arc<Subscription>> {
+    let at = standing.binary_search_by(|s| s.filter().cmp(filter)).ok()?;
+    Some(Arc::clone(&standing[at]))
 }
 
 #[inline]
@@ -379,17 +427,17 @@ impl Subscriber for Session {
                 .first()
                 .filter(|s| s.filter().share_name().is_some()),
         };
-        state.offer(&self.shared, offer, context.now)
+        let delivery = state.offer(&self.shared, offer, context.now);
+        if state.durable.is_some() {
+            state.leave_reference(context.references);
+        }
+        delivery
     }
 
     fn flush(&self) {
         if let Some(waker) = &*self.waker.lock() {
             waker.wake_by_ref();
         }
-    }
-
-    fn reference(&self) -> Option<(ClientId, Epoch)> {
-        Some((self.id.clone(), self.lock().epoch))
     }
 
     fn load(&self) -> u32 {

@@ -4,12 +4,13 @@
 use std::num::NonZeroU16;
 use std::sync::Arc;
 
-use super::delivery::first_step;
+use super::delivery::{first_step, waits_for_engine};
 use super::inflight::{Flight, Step};
-use super::queue::{ITEM_OVERHEAD, Item, Line};
+use super::queue::{ITEM_OVERHEAD, Item, Line, Popped};
 use super::state::State;
 use super::{EndReason, Ended, Received, Shared};
 use crate::drops::DropReason;
+use crate::store::{Place, SessionChange, Ticket};
 use crate::time::Timestamp;
 
 /// Bytes the queue moves to the outbox at once; the rest follows when they are written.
@@ -17,10 +18,23 @@ const REFILL_BYTES: usize = 64 << 10;
 
 /// What goes to the client next.
 enum Next {
-    /// An exchange of an earlier connection.
-    Again(NonZeroU16),
+    /// An exchange of an earlier connection, or a new one that had to wait for the engine.
+    Exchange(NonZeroU16),
+    /// One whose message the engine could not keep.
+    Refused(NonZeroU16),
     /// The first message of a line.
     Queued(Line),
+}
+
+/// Whether an exchange may go on.
+enum Readiness {
+    Ready,
+    /// The engine does not have it yet.
+    Waits(Option<Ticket>),
+    /// Its message is on disk only.
+    Unloaded,
+    /// The engine could not keep it.
+    Refused,
 }
 
 impl State {
@@ -59,27 +73,52 @@ impl State {
     }
 
     /// What goes next, if anything may.
-    fn next_step(&mut self) -> Option<Next> {
+    fn next_step(&mut self, shared: &Shared) -> Option<Next> {
         if self.holding.is_some() {
             return None;
         }
-        let link = self.link.as_deref().filter(|link| link.end.is_none())?;
+        let link = self.link.as_deref_mut().filter(|link| link.end.is_none())?;
         let open = link.quota > 0 && self.inflight.has_room();
-        let resend = link.resend.front().copied();
-        if let Some(id) = resend {
-            if open || !self.is_publish(id) {
-                return Some(Next::Again(id));
-            }
-            // What is sent again goes before everything but QoS 0, which waits for no window.
-            return self.queue.as_ref()?.turn(false).map(Next::Queued);
+        let Some(&id) = link.to_send.front() else {
+            return self.turn(open);
+        };
+        let old = link.resuming > 0;
+        let Some(flight) = self.inflight.get_mut(id) else {
+            return Some(Next::Exchange(id));
+        };
+        // A PUBREC that came first was answered with the PUBREL.
+        if old && !flight.owed {
+            return Some(Next::Exchange(id));
         }
-        self.queue.as_ref()?.turn(open).map(Next::Queued)
+        match readiness(shared, flight) {
+            Readiness::Refused => Some(Next::Refused(id)),
+            // What is sent again goes before everything but QoS 0, which waits for no window.
+            Readiness::Ready if old && !open && flight.step != Step::Complete => self.turn(false),
+            Readiness::Ready => Some(Next::Exchange(id)),
+            // Others may open their exchanges meanwhile, and wait behind it.
+            Readiness::Waits(ticket) => {
+                link.blocked_on = ticket;
+                self.turn(open && !old)
+            }
+            Readiness::Unloaded => self.turn(false),
+        }
+    }
+
+    /// The line whose turn it is.
+    fn turn(&self, window_open: bool) -> Option<Next> {
+        let queue = self.queue.as_deref()?;
+        let tail = self.durable.as_deref().filter(|durable| durable.has_tail());
+        let behind = tail.is_some_and(|durable| !queue.stands_before(durable.tail.first.0));
+        queue.turn(window_open && !behind).map(Next::Queued)
     }
 
     /// Moves what may go from the queue to the outbox. `true`: more may go when that is written.
     fn refill(&mut self, shared: &Shared, now: Timestamp) -> bool {
         let mut more = false;
-        while let Some(next) = self.next_step() {
+        if let Some(link) = self.link.as_deref_mut() {
+            link.blocked_on = None;
+        }
+        while let Some(next) = self.next_step(shared) {
             let Some(link) = self.link.as_deref_mut() else {
                 break;
             };
@@ -88,21 +127,22 @@ impl State {
                 break;
             }
             match next {
-                Next::Again(id) => {
-                    link.resend.pop_front();
-                    self.send_again(shared, id, now);
+                Next::Exchange(id) => {
+                    let old = link.next_exchange();
+                    self.send_exchange(shared, id, old, now);
+                }
+                Next::Refused(id) => {
+                    link.next_exchange();
+                    self.refuse_exchange(shared, id);
                 }
                 Next::Queued(line) => {
-                    let Some((item, counted)) =
-                        self.queue.as_mut().and_then(|queue| queue.pop(line))
-                    else {
-                        // A list of retained messages was at its end; it is gone now.
-                        continue;
+                    let Some(popped) = self.queue.as_mut().and_then(|queue| queue.pop(line)) else {
+                        break;
                     };
-                    if counted {
+                    if !popped.retained {
                         shared.budget.release(ITEM_OVERHEAD);
                     }
-                    self.send_queued(shared, item, now);
+                    self.send_queued(shared, popped, now);
                 }
             }
         }
@@ -112,36 +152,83 @@ impl State {
         more
     }
 
-    fn is_publish(&mut self, id: NonZeroU16) -> bool {
-        self.inflight
-            .get_mut(id)
-            .is_some_and(|flight| flight.step != Step::Complete)
+    fn send_queued(&mut self, shared: &Shared, popped: Popped, now: Timestamp) {
+        let Popped {
+            item,
+            place,
+            retained,
+            last_of,
+        } = popped;
+        let acknowledged = item.qos.is_acknowledged();
+        if let Err(reason) = self.send_item(shared, &item, place, retained, now) {
+            self.drop_messages(shared, reason, 1);
+            if acknowledged && !retained {
+                self.note_done(place);
+            }
+        }
+        if acknowledged
+            && let Some(subscription) = last_of
+            && let Some(durable) = self.keeper()
+        {
+            durable.note(SessionChange::RetainedSent(subscription.filter().clone()));
+        }
     }
 
-    fn send_queued(&mut self, shared: &Shared, item: Item, now: Timestamp) {
+    fn send_item(
+        &mut self,
+        shared: &Shared,
+        item: &Item,
+        place: u64,
+        retained: bool,
+        now: Timestamp,
+    ) -> Result<(), DropReason> {
         if item.message.is_expired(now) {
-            self.drop_messages(shared, DropReason::Expired, 1);
-            return;
+            return Err(DropReason::Expired);
         }
-        let packet_id = if item.qos.is_acknowledged() {
-            let keep = self.is_resumable() || item.shared.is_some();
+        let mut packet_id = None;
+        if item.qos.is_acknowledged() {
+            let waits = waits_for_engine(shared, item.qos);
+            let kept = item.message.kept().filter(|_| waits);
+            if matches!(kept.and_then(Ticket::result), Some(Err(_))) {
+                // Its publisher was told so.
+                return Err(DropReason::StoreFailed);
+            }
+            let held = waits || self.link.as_ref().is_some_and(|l| !l.to_send.is_empty());
+            let keep = held || self.is_resumable() || item.shared.is_some();
             let flight = Flight {
-                sequence: self.next_sequence(),
+                sequence: place,
                 step: first_step(item.qos),
                 retain: item.retain,
                 message: keep.then(|| Arc::clone(&item.message)),
                 identifiers: item.identifiers.clone(),
-                shared: item.shared,
+                shared: item.shared.clone(),
                 counted: true,
                 owed: false,
+                wait: Ticket::ready(),
             };
-            self.inflight.insert(flight)
-        } else {
-            None
-        };
+            packet_id = self.inflight.insert(flight);
+            if let Some(id) = packet_id {
+                self.note_sent(place, id, item, retained);
+                if let Some(link) = self.link.as_deref_mut() {
+                    link.take_quota();
+                    if held {
+                        link.to_send.push_back(id);
+                    }
+                }
+                if held {
+                    if waits {
+                        let ticket = self.tell(shared);
+                        if let Some(flight) = self.inflight.get_mut(id) {
+                            flight.wait = ticket;
+                        }
+                    }
+                    return Ok(());
+                }
+            }
+        }
         let expires_in = item.message.expires_at().map(|at| at.seconds_left(now));
         let message = item.message.as_message();
-        let sent = self.encode(
+        self.encode(
             &message,
             item.qos,
             item.retain,
@@ -149,19 +236,24 @@ impl State {
             packet_id,
             &item.identifiers,
             expires_in,
-        );
-        if let Err(reason) = sent {
-            self.drop_messages(shared, reason, 1);
+        )
+        .inspect_err(|_| self.restore_quota_of(packet_id))
+    }
+
+    fn restore_quota_of(&mut self, packet_id: Option<NonZeroU16>) {
+        if let Some(link) = self.link.as_deref_mut().filter(|_| packet_id.is_some()) {
+            link.restore_quota();
         }
     }
 
-    /// After a resume: the PUBLISH with DUP, or the PUBREL that is owed (MQTT-4.4.0-1).
-    fn send_again(&mut self, shared: &Shared, id: NonZeroU16, now: Timestamp) {
+    /// The PUBLISH, with DUP when it is of an earlier connection, or the PUBREL that is owed
+    /// (MQTT-4.4.0-1).
+    fn send_exchange(&mut self, shared: &Shared, id: NonZeroU16, old: bool, now: Timestamp) {
         let Some(flight) = self.inflight.get_mut(id) else {
             return;
         };
         // A PUBREC that came first was answered with the PUBREL.
-        if !std::mem::take(&mut flight.owed) {
+        if old && !std::mem::take(&mut flight.owed) {
             return;
         }
         if flight.step == Step::Complete {
@@ -173,16 +265,44 @@ impl State {
         let Some(message) = flight.message.clone() else {
             return;
         };
-        flight.counted = true;
+        let place = flight.sequence;
+        let takes_quota = !std::mem::replace(&mut flight.counted, true);
         let (qos, retain) = (flight.qos(), flight.retain);
         let identifiers = flight.identifiers.clone();
         // Delivery has begun, so the message is not dropped when it has expired meanwhile
         // (MQTT-3.3.2-5 speaks of messages whose delivery has not).
         let expires_in = message.expires_at().map(|at| at.seconds_left(now));
+        if takes_quota && let Some(link) = self.link.as_deref_mut() {
+            link.take_quota();
+        }
         let view = message.as_message();
-        let sent = self.encode(&view, qos, retain, true, Some(id), &identifiers, expires_in);
+        let sent = self.encode(&view, qos, retain, old, Some(id), &identifiers, expires_in);
         if let Err(reason) = sent {
+            self.restore_quota_of(Some(id));
+            self.note_done(place);
             self.drop_messages(shared, reason, 1);
+        }
+    }
+
+    /// What the PUBREL of this exchange waits for: `ticket` if its PUBREC was the first and `told`.
+    pub(super) fn released_after(&mut self, id: NonZeroU16, ticket: Ticket, told: bool) -> Ticket {
+        let Some(flight) = self.inflight.get_mut(id) else {
+            return ticket;
+        };
+        if told {
+            flight.wait = ticket;
+        }
+        flight.wait.clone()
+    }
+
+    /// Closes an exchange whose message the engine could not keep: its publisher was told so.
+    fn refuse_exchange(&mut self, shared: &Shared, id: NonZeroU16) {
+        if let Some(flight) = self.inflight.remove(id) {
+            if flight.counted {
+                self.restore_quota_of(Some(id));
+            }
+            self.note_done(flight.sequence);
+            self.drop_messages(shared, DropReason::StoreFailed, 1);
         }
     }
 
@@ -224,6 +344,10 @@ impl State {
                 flight.step = Step::Complete;
                 flight.message = None;
                 flight.owed = false;
+                let place = Place(flight.sequence);
+                if let Some(durable) = self.keeper() {
+                    durable.note(SessionChange::Received(place));
+                }
                 Received::Release
             }
             Step::Complete => {
@@ -245,10 +369,11 @@ impl State {
     }
 
     fn close(&mut self, shared: &Shared, id: NonZeroU16, refused: bool, now: Timestamp) {
-        let counted = self
-            .inflight
-            .remove(id)
-            .is_some_and(|flight| flight.counted);
+        let mut counted = false;
+        if let Some(flight) = self.inflight.remove(id) {
+            counted = flight.counted;
+            self.note_done(flight.sequence);
+        }
         if refused {
             // MQTT-4.8.2-6: discarded, also when it came through a shared subscription.
             self.drop_messages(shared, DropReason::RefusedByReceiver, 1);
@@ -256,8 +381,40 @@ impl State {
         if let Some(link) = self.link.as_mut().filter(|_| counted) {
             link.restore_quota();
         }
-        if self.queue.is_some() || self.link.as_ref().is_some_and(|l| !l.resend.is_empty()) {
+        if self.queue.is_some() || self.link.as_ref().is_some_and(|l| !l.to_send.is_empty()) {
             self.refill(shared, now);
         }
     }
+}
+
+/// Whether the exchange of `flight` may go on.
+fn readiness(shared: &Shared, flight: &Flight) -> Readiness {
+    let mut tickets = [Some(flight.wait.clone()), None];
+    if flight.step != Step::Complete {
+        let Some(message) = &flight.message else {
+            // Without an engine there is nothing to send again.
+            return if shared.durable {
+                Readiness::Unloaded
+            } else {
+                Readiness::Ready
+            };
+        };
+        if flight.step == Step::Receive && shared.durable {
+            match message.kept() {
+                // The publish is on its way to the engine; its end wakes the connection.
+                None => return Readiness::Waits(None),
+                Some(ticket) => tickets[1] = Some(ticket.clone()),
+            }
+        }
+    }
+    for ticket in tickets.into_iter().flatten() {
+        match ticket.result() {
+            None => return Readiness::Waits(Some(ticket)),
+            Some(Ok(())) => {}
+            // The second half of an exchange is not refused.
+            Some(Err(_)) if flight.step == Step::Complete => {}
+            Some(Err(_)) => return Readiness::Refused,
+        }
+    }
+    Readiness::Ready
 }

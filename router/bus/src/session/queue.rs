@@ -43,6 +43,8 @@ enum Waiting {
     One(Item),
     Retained {
         messages: std::vec::IntoIter<Arc<StoredMessage>>,
+        /// How many have gone: the places of the next ones follow that of the entry.
+        gone: u64,
         subscription: Arc<Subscription>,
         /// Held for its drop only; shared by the entries of both lines.
         _charge: Arc<Charge>,
@@ -53,6 +55,16 @@ enum Waiting {
 struct Entry {
     sequence: u64,
     waiting: Waiting,
+}
+
+/// A message whose turn has come.
+pub(crate) struct Popped {
+    pub(crate) item: Item,
+    pub(crate) place: u64,
+    /// It was sent as the result of a new subscription, and counted against no limit.
+    pub(crate) retained: bool,
+    /// The subscription whose last retained message this was.
+    pub(crate) last_of: Option<Arc<Subscription>>,
 }
 
 /// Which line.
@@ -126,6 +138,30 @@ impl Queue {
         });
     }
 
+    /// As [`Self::push`], for a message that is read back: retained ones of a new subscription may stand
+    /// behind it already.
+    pub(crate) fn push_back_in(&mut self, sequence: u64, item: Item) {
+        let line = self.line(Line::of(item.qos));
+        let behind = line.len() - line.partition_point(|entry| entry.sequence < sequence);
+        self.push(sequence, item);
+        let line = &mut self.acknowledged;
+        let last = line.len() - 1;
+        for at in (last - behind.min(last)..last).rev() {
+            line.swap(at, at + 1);
+        }
+    }
+
+    /// Messages of the line for QoS 1 and 2 that stand before `sequence`.
+    pub(crate) fn stands_before(&self, sequence: u64) -> bool {
+        let front = self.acknowledged.front();
+        front.is_some_and(|entry| entry.sequence < sequence)
+    }
+
+    /// Entries of the line for QoS 1 and 2.
+    pub(crate) fn acknowledged_entries(&self) -> usize {
+        self.acknowledged.len()
+    }
+
     /// Lets the retained messages of a new subscription wait before everything that came after
     /// `sequence` was taken.
     ///
@@ -135,7 +171,13 @@ impl Queue {
     ///
     /// Those of an earlier subscription with the same filter that are still waiting are replaced: a
     /// client that subscribes again and again lets no more wait than one that does so once.
-    pub(crate) fn push_retained(&mut self, sequence: u64, retained: Retained) {
+    /// `elsewhere` are changes that wait on disk only. `true`: some of them are at QoS 1 or 2.
+    pub(crate) fn push_retained(
+        &mut self,
+        sequence: u64,
+        retained: Retained,
+        elsewhere: Vec<(Box<str>, u64)>,
+    ) -> bool {
         let Retained {
             mut messages,
             charge,
@@ -148,7 +190,11 @@ impl Queue {
                     if subscription.filter() == filter)
             });
         }
-        let live = self.first_changes_after(sequence);
+        let mut live = self.first_changes_after(sequence);
+        for (topic, version) in elsewhere {
+            let known = live.entry(topic).or_insert(version);
+            *known = version.min(*known);
+        }
         if !live.is_empty() {
             messages.retain(|message| {
                 live.get(message.topic())
@@ -159,6 +205,7 @@ impl Queue {
         let (acknowledged, zero): (Vec<_>, Vec<_>) = messages
             .into_iter()
             .partition(|m| m.qos().min(granted).is_acknowledged());
+        let owed = !acknowledged.is_empty();
         let charge = Arc::new(charge);
         for (line, messages) in [(Line::Zero, zero), (Line::Acknowledged, acknowledged)] {
             if messages.is_empty() {
@@ -166,6 +213,7 @@ impl Queue {
             }
             let waiting = Waiting::Retained {
                 messages: messages.into_iter(),
+                gone: 0,
                 subscription: Arc::clone(&subscription),
                 _charge: Arc::clone(&charge),
             };
@@ -173,6 +221,7 @@ impl Queue {
             let at = line.partition_point(|entry| entry.sequence < sequence);
             line.insert(at, Entry { sequence, waiting });
         }
+        owed
     }
 
     /// For every topic that has changed after `sequence` was taken, the first of its changes.
@@ -205,49 +254,61 @@ impl Queue {
         }
     }
 
-    /// Takes the first message of `line`. `true`: it counted against the limits.
-    pub(crate) fn pop(&mut self, line: Line) -> Option<(Item, bool)> {
-        loop {
-            let queue = self.line(line);
-            match &mut queue.front_mut()?.waiting {
-                Waiting::Retained {
-                    messages,
-                    subscription,
-                    ..
-                } => {
-                    if let Some(message) = messages.next() {
-                        let identifier = subscription.identifier().map(NonZeroU32::get);
-                        // MQTT-3.3.1-8: sent as the result of a new subscription.
-                        let item = Item {
-                            qos: message.qos().min(subscription.options().qos),
-                            message,
-                            retain: true,
-                            identifiers: identifier.into_iter().collect(),
-                            shared: None,
-                        };
-                        return Some((item, false));
-                    }
-                    queue.pop_front();
-                }
-                Waiting::One(_) => {
-                    let Some(Entry {
-                        waiting: Waiting::One(item),
-                        ..
-                    }) = queue.pop_front()
-                    else {
-                        return None;
-                    };
-                    self.messages -= 1;
-                    self.bytes -= item.message.size();
-                    return Some((item, true));
-                }
+    /// Takes the first message of `line`.
+    pub(crate) fn pop(&mut self, line: Line) -> Option<Popped> {
+        let queue = self.line(line);
+        let front = queue.front_mut()?;
+        if let Waiting::Retained {
+            messages,
+            gone,
+            subscription,
+            ..
+        } = &mut front.waiting
+        {
+            let place = front.sequence + *gone;
+            *gone += 1;
+            let message = messages.next()?;
+            let identifier = subscription.identifier().map(NonZeroU32::get);
+            // MQTT-3.3.1-8: sent as the result of a new subscription.
+            let item = Item {
+                qos: message.qos().min(subscription.options().qos),
+                message,
+                retain: true,
+                identifiers: identifier.into_iter().collect(),
+                shared: None,
+            };
+            let last = messages.len() == 0;
+            let last_of = last.then(|| Arc::clone(subscription));
+            if last {
+                queue.pop_front();
             }
+            return Some(Popped {
+                item,
+                place,
+                retained: true,
+                last_of,
+            });
         }
+        let Some(Entry {
+            sequence,
+            waiting: Waiting::One(item),
+        }) = queue.pop_front()
+        else {
+            return None;
+        };
+        self.messages -= 1;
+        self.bytes -= item.message.size();
+        Some(Popped {
+            item,
+            place: sequence,
+            retained: false,
+            last_of: None,
+        })
     }
 
     /// Takes out the oldest message of all, for a newer one. Retained ones of a new subscription
     /// stay.
-    pub(crate) fn evict(&mut self) -> Option<Item> {
+    pub(crate) fn evict(&mut self) -> Option<(u64, Item)> {
         let oldest = |line: &VecDeque<Entry>| {
             line.iter()
                 .position(|e| matches!(e.waiting, Waiting::One(_)))
@@ -267,19 +328,20 @@ impl Queue {
             (one, other) => one.or(other)?,
         };
         let Some(Entry {
+            sequence,
             waiting: Waiting::One(item),
-            ..
         }) = self.line(line).remove(at)
         else {
             return None;
         };
         self.messages -= 1;
         self.bytes -= item.message.size();
-        Some(item)
+        Some((sequence, item))
     }
 
-    /// Removes what has expired and tells how many messages that were.
-    pub(crate) fn purge(&mut self, now: Timestamp) -> u64 {
+    /// Removes what has expired and tells how many messages that were; the places of those at QoS 1 and 2
+    /// are handed to `gone`.
+    pub(crate) fn purge(&mut self, now: Timestamp, mut gone: impl FnMut(u64)) -> u64 {
         // A full queue asks for every message; the walk is made only when it finds something.
         if self.earliest_expiry.is_none_or(|first| first > now) {
             return 0;
@@ -291,6 +353,9 @@ impl Queue {
             line.retain(|entry| match &entry.waiting {
                 Waiting::One(item) if item.message.is_expired(now) => {
                     purged += 1;
+                    if item.qos.is_acknowledged() {
+                        gone(entry.sequence);
+                    }
                     messages -= 1;
                     bytes -= item.message.size();
                     false

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use super::durable::Durable;
 use super::inflight::{InFlight, Step};
 use super::link::Link;
 use super::queue::{ITEM_OVERHEAD, Queue, Retained};
@@ -10,8 +11,7 @@ use super::receiving::Receiving;
 use super::{Encoder, Orphan, Shared};
 use crate::drops::{ClientDrops, DropReason};
 use crate::message::StoredMessage;
-use crate::qos::QoS;
-use crate::store::Epoch;
+use crate::store::{Backlog, Epoch};
 use crate::subscription::Subscription;
 use crate::time::Timestamp;
 use crate::will::Will;
@@ -39,7 +39,12 @@ pub(crate) struct State {
     /// Where the retained messages of a new subscription will stand, while they are looked up;
     /// live messages wait behind that place.
     pub(super) holding: Option<u64>,
+    /// What a durable engine is told, when the session outlives the process.
+    pub(crate) durable: Option<Box<Durable>>,
 }
+
+/// Places that the retained messages of a new subscription have to themselves: more than there can be.
+const RETAINED_PLACES: u64 = 1 << 28;
 
 /// What a session that ends leaves behind for the bus to see to.
 #[derive(Default)]
@@ -53,7 +58,11 @@ pub(crate) struct Leftovers {
 impl State {
     pub(super) fn load(&self) -> u32 {
         let queued = self.queue.as_ref().map_or(0, |q| q.messages());
-        (self.inflight.len() + queued) as u32
+        let in_memory = self.inflight.len() + queued;
+        match &self.durable {
+            None => in_memory as u32,
+            Some(durable) => (in_memory + durable.tail.messages as usize) as u32,
+        }
     }
 
     pub(crate) fn drop_messages(&mut self, shared: &Shared, reason: DropReason, count: u64) {
@@ -68,10 +77,6 @@ impl State {
         self.expiry > 0
     }
 
-    pub(super) const fn is_kept(&self, qos: QoS) -> bool {
-        qos.is_acknowledged() && self.is_resumable()
-    }
-
     pub(super) fn next_sequence(&mut self) -> u64 {
         self.sequence += 1;
         self.sequence
@@ -80,20 +85,24 @@ impl State {
     /// From here on live messages wait, until [`Self::release_retained`].
     pub(crate) fn hold(&mut self) {
         self.holding = Some(self.next_sequence());
+        self.sequence += RETAINED_PLACES;
     }
 
-    /// Lets the retained messages go first and then what has come meanwhile.
+    /// Lets the retained messages go first and then what has come meanwhile. `true`: some of them must
+    /// not be lost on their way.
     pub(crate) fn release_retained(
         &mut self,
         shared: &Shared,
         messages: Vec<Arc<StoredMessage>>,
         subscription: &Arc<Subscription>,
-    ) {
+    ) -> bool {
         let Some(sequence) = self.holding.take() else {
-            return;
+            return false;
         };
+        let durable = self.durable.as_deref_mut();
+        let elsewhere = durable.map_or_else(Vec::new, Durable::take_passed_by);
         if messages.is_empty() {
-            return;
+            return false;
         }
         let count = messages.len();
         let Some(charge) = shared
@@ -101,7 +110,7 @@ impl State {
             .charge(count * size_of::<Arc<StoredMessage>>())
         else {
             self.drop_messages(shared, DropReason::MemoryFull, count as u64);
-            return;
+            return false;
         };
         let retained = Retained {
             messages,
@@ -110,7 +119,7 @@ impl State {
         };
         self.queue
             .get_or_insert_default()
-            .push_retained(sequence, retained);
+            .push_retained(sequence, retained, elsewhere)
     }
 
     /// Gives the session a connection. What was in flight is sent again, in its order.
@@ -124,7 +133,8 @@ impl State {
         self.epoch = epoch;
         self.holding = None;
         let mut link = Link::new(encoder, window, patience_millis);
-        link.resend = self.inflight.in_order().into();
+        link.to_send = self.inflight.in_order().into();
+        link.resuming = link.to_send.len();
         self.inflight.begin_connection();
         // The connection takes output right after it has attached.
         link.scheduled = true;
@@ -151,6 +161,10 @@ impl State {
         self.ended = true;
         let mut orphans = Vec::new();
         let mut lost = 0;
+        if let Some(durable) = &mut self.durable {
+            // What is on disk only goes with the session.
+            lost += std::mem::replace(&mut durable.tail, Backlog::EMPTY).messages;
+        }
         for flight in self.inflight.drain() {
             match (flight.shared, flight.message) {
                 // MQTT-4.8.2-5: a QoS 2 message whose delivery has begun goes to nobody else.

@@ -2,6 +2,8 @@
 
 #![allow(dead_code, unreachable_pub, reason = "each suite uses its part")]
 
+pub mod disk;
+
 use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -246,6 +248,13 @@ impl Client {
         }
     }
 
+    /// What waited when it connected, and what the bus has for it now.
+    pub fn take_all(&mut self) -> Vec<Got> {
+        let mut all = std::mem::take(&mut self.unread);
+        all.extend(self.read());
+        all
+    }
+
     /// What waited for the client when it connected.
     pub fn take_unread(&mut self) -> Vec<Got> {
         std::mem::take(&mut self.unread)
@@ -271,16 +280,15 @@ impl Client {
         let filter = TopicFilter::new(filter).unwrap();
         let identifier = identifier.and_then(std::num::NonZeroU32::new);
         let now = self.bus.now();
-        assert_eq!(
-            self.attachment.subscribe(now, filter, options, identifier),
-            Ok(options.qos)
-        );
+        let subscribed = self.attachment.subscribe(now, filter, options, identifier);
+        assert_eq!(subscribed.unwrap().0, options.qos);
     }
 
     pub fn unsubscribe(&self, filter: &str) -> bool {
         self.attachment
             .unsubscribe(&TopicFilter::new(filter).unwrap())
             .unwrap()
+            .0
     }
 
     pub fn publish(&self, topic: &str, payload: &str, qos: QoS) -> Published {
@@ -329,6 +337,11 @@ impl Client {
             self.attachment.acknowledge(self.bus.now(), id, false),
             Ok(true)
         );
+    }
+
+    /// Publishes at QoS 2: whether the identifier is new.
+    pub fn is_new(&self, id: NonZeroU16) -> bool {
+        matches!(self.attachment.begin_receiving(id), Ok(Receive::New))
     }
 
     /// How often the client was woken since the last time.

@@ -1,0 +1,231 @@
+//! What a session that outlives the process tells the engine, and which of its messages are on disk only.
+//!
+//! Changes are noted under the session's lock and told before it is given back ([`Durable::tell`]), so
+//! that the engine sees them in the order in which memory did.
+
+use std::num::NonZeroU16;
+use std::sync::Arc;
+
+use super::Shared;
+use super::inflight::{Flight, Step};
+use super::queue::Item;
+use super::state::State;
+use crate::client_id::ClientId;
+use crate::message::StoredMessage;
+use crate::store::{
+    Backlog, Epoch, Place, Publication, QueueEntry, Reference, SessionChange, Stage, Store, Ticket,
+};
+use crate::subscription::Subscription;
+use crate::topic::TopicFilter;
+
+/// The durable side of a session.
+pub(crate) struct Durable {
+    /// The session's name in the engine: the epoch it was created under.
+    pub(crate) session: Epoch,
+    client: ClientId,
+    /// What the engine is to be told.
+    changes: Vec<SessionChange>,
+    /// Retained messages of a new subscription that have begun their way to the client: they are
+    /// appended, before the changes.
+    appends: Vec<(Arc<StoredMessage>, QueueEntry)>,
+    /// How the message that was delivered last waits, for the append of its publish.
+    delivered: Option<QueueEntry>,
+    /// The queue's end that is on disk only.
+    pub(super) tail: Backlog,
+    /// The first exchange whose message is on disk only.
+    pub(super) unloaded: Option<Place>,
+    /// A read is under way.
+    pub(super) reading: bool,
+    /// Changes of the retained tree that went to the tail while the retained messages of a new subscription
+    /// were looked up: topic and version.
+    passed_by: Vec<(Box<str>, u64)>,
+    /// Subscriptions whose retained messages are to be looked up again, when the client returns.
+    pub(crate) retained_owed: Vec<TopicFilter>,
+}
+
+impl Durable {
+    pub(crate) const fn new(client: ClientId, session: Epoch) -> Self {
+        Self {
+            session,
+            client,
+            changes: Vec::new(),
+            appends: Vec::new(),
+            delivered: None,
+            tail: Backlog::EMPTY,
+            unloaded: None,
+            reading: false,
+            passed_by: Vec::new(),
+            retained_owed: Vec::new(),
+        }
+    }
+
+    /// Notes a change.
+    pub(crate) fn note(&mut self, change: SessionChange) {
+        self.changes.push(change);
+    }
+
+    pub(super) const fn has_tail(&self) -> bool {
+        self.tail.messages > 0
+    }
+
+    /// One more message waits on disk only.
+    pub(super) fn extend_tail(&mut self, place: Place, size: usize) {
+        if self.tail.messages == 0 {
+            self.tail.first = place;
+        }
+        self.tail.last = place;
+        self.tail.messages += 1;
+        self.tail.bytes += size as u64;
+    }
+
+    /// A change of the retained tree has gone to the tail while retained messages are looked up.
+    pub(super) fn pass_by(&mut self, topic: &str, version: u64) {
+        self.passed_by.push((topic.into(), version));
+    }
+
+    /// Those changes.
+    pub(super) fn take_passed_by(&mut self) -> Vec<(Box<str>, u64)> {
+        std::mem::take(&mut self.passed_by)
+    }
+
+    /// Whether there is anything to tell.
+    fn is_silent(&self) -> bool {
+        self.changes.is_empty() && self.appends.is_empty()
+    }
+
+    /// Tells the engine what was noted; the ticket is that of the last of it.
+    fn tell(&mut self, store: &dyn Store, epoch: Epoch) -> Ticket {
+        let mut ticket = Ticket::ready();
+        for (message, entry) in self.appends.drain(..) {
+            let reference = Reference {
+                client: self.client.clone(),
+                session: self.session,
+                entry,
+            };
+            ticket = store.append(&Publication {
+                message: &message,
+                references: &[reference],
+                origin: None,
+            });
+        }
+        if !self.changes.is_empty() {
+            ticket = store.change(&self.client, epoch, &self.changes);
+            self.changes.clear();
+            // A burst that has passed gives its memory back.
+            self.changes.shrink_to(MOST_KEPT);
+        }
+        ticket
+    }
+}
+
+/// Room for changes that a session keeps between two calls.
+const MOST_KEPT: usize = 4;
+
+impl State {
+    /// The durable side, when messages for the client are kept: a session without expiry may have one for its
+    /// will alone.
+    pub(crate) fn keeper(&mut self) -> Option<&mut Durable> {
+        if self.expiry == 0 {
+            return None;
+        }
+        self.durable.as_deref_mut()
+    }
+
+    /// Tells the engine what was noted; the ticket is that of the last of it.
+    pub(crate) fn tell(&mut self, shared: &Shared) -> Ticket {
+        let epoch = self.epoch;
+        match self.durable.as_deref_mut() {
+            Some(durable) if !durable.is_silent() => durable.tell(&*shared.store, epoch),
+            _ => Ticket::ready(),
+        }
+    }
+
+    /// Whether there is nothing to tell.
+    pub(super) fn is_silent(&self) -> bool {
+        self.durable
+            .as_ref()
+            .is_none_or(|durable| durable.is_silent())
+    }
+
+    /// A message at `place` waits no more.
+    pub(super) fn note_done(&mut self, place: u64) {
+        if let Some(durable) = self.keeper() {
+            durable.note(SessionChange::Done(Place(place)));
+        }
+    }
+
+    /// Notes how a message that has just been delivered waits.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn note_delivered(&mut self, entry: impl FnOnce() -> QueueEntry) {
+        if let Some(durable) = self.keeper() {
+            durable.delivered = Some(entry());
+        }
+    }
+
+    /// Leaves how the message that was delivered last waits, for the append of its publish.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn leave_reference(&mut self, references: &mut Vec<Reference>) {
+        let Some(durable) = self.durable.as_deref_mut() else {
+            return;
+        };
+        if let Some(entry) = durable.delivered.take() {
+            references.push(Reference {
+                client: durable.client.clone(),
+                session: durable.session,
+                entry,
+            });
+        }
+    }
+
+    /// Notes that a message which waited is in flight now.
+    pub(super) fn note_sent(&mut self, place: u64, id: NonZeroU16, item: &Item, retained: bool) {
+        let Some(durable) = self.keeper() else {
+            return;
+        };
+        if retained {
+            let mut entry = entry_of(place, Stage::Sent(id), item);
+            entry.retain = true;
+            durable.appends.push((Arc::clone(&item.message), entry));
+        } else {
+            durable.note(SessionChange::Sent(Place(place), id));
+        }
+    }
+}
+
+/// How `item` waits at `place`.
+pub(super) fn entry_of(place: u64, stage: Stage, item: &Item) -> QueueEntry {
+    QueueEntry {
+        place: Place(place),
+        stage,
+        qos: item.qos,
+        retain: item.retain,
+        identifiers: item.identifiers.clone(),
+        shared: share_of(item.shared.as_ref()),
+    }
+}
+
+/// The shared subscription that a message came through, as it is kept.
+pub(super) fn share_of(subscription: Option<&Arc<Subscription>>) -> Option<TopicFilter> {
+    subscription.map(|subscription| subscription.filter().clone())
+}
+
+/// The exchange that was kept as `entry`, without its message.
+pub(super) fn flight_of(entry: &QueueEntry, shared: Option<Arc<Subscription>>) -> Flight {
+    let step = match entry.stage {
+        Stage::Received(_) => Step::Complete,
+        Stage::Queued | Stage::Sent(_) => super::delivery::first_step(entry.qos),
+    };
+    Flight {
+        sequence: entry.place.0,
+        step,
+        retain: entry.retain,
+        message: None,
+        identifiers: entry.identifiers.clone(),
+        shared,
+        counted: false,
+        owed: true,
+        wait: Ticket::ready(),
+    }
+}
