@@ -98,8 +98,13 @@ impl Gateway {
         let directory = TempDir::with_prefix("tidegate-test-")
             .unwrap_or_else(|error| panic!("no temporary directory: {error}"));
         let ready = directory.path().join("ready.json");
-        let mut process = Process::launch(directory, configuration, &ready);
-        let listeners = process.ready(&ready, PATIENCE);
+        let process = Process::launch(directory, configuration, &ready);
+        Self::up(process, &ready)
+    }
+
+    #[track_caller]
+    fn up(mut process: Process, ready: &Path) -> Self {
+        let listeners = process.ready(ready, PATIENCE);
         let named = |(name, listener): (&String, &serde_json::Value)| {
             let address = listener["address"].as_str().unwrap_or_default().parse();
             let address = address.unwrap_or_else(|_| panic!("no address of {name}: {listeners}"));
@@ -110,6 +115,26 @@ impl Gateway {
             addresses: addresses.collect(),
             process: Some(process),
         }
+    }
+
+    /// Ends the process with this signal and starts it again on its data, on other free ports.
+    ///
+    /// # Panics
+    ///
+    /// If it does not end or start.
+    #[must_use]
+    #[track_caller]
+    pub fn restart(mut self, signal: &str) -> Self {
+        self.signal(signal);
+        self.wait(PATIENCE);
+        let Some(mut process) = self.process.take() else {
+            panic!("the broker was given: no process of ours");
+        };
+        let ready = process.directory.path().join("ready.json");
+        let removed = fs::remove_file(&ready);
+        removed.unwrap_or_else(|error| panic!("the ready file cannot be removed: {error}"));
+        process.start_again(&ready);
+        Self::up(process, &ready)
     }
 
     /// Where the listener of this name is; `http` is one of them.
@@ -310,28 +335,10 @@ impl Process {
     #[track_caller]
     fn launch(directory: TempDir, configuration: &str, ready: &Path) -> Self {
         let file = directory.path().join("tidegate.toml");
-        let log = directory.path().join("log");
         let launch = || -> io::Result<Child> {
             fs::write(&file, format!("{configuration}\n"))?;
-            let log = File::create(&log)?;
-            let mut command = Command::new(tidegate());
-            command.arg("run");
-            for bind in BINDS {
-                command.args(["--set", &format!("{bind}=127.0.0.1:0")]);
-            }
-            command
-                .arg("--config")
-                .arg(&file)
-                .arg("--data-dir")
-                .arg(directory.path().join("data"))
-                .arg("--ready-file")
-                .arg(ready)
-                .current_dir(directory.path())
-                .env("RUST_BACKTRACE", "1")
-                .stdin(Stdio::null())
-                .stdout(log.try_clone()?)
-                .stderr(log)
-                .spawn()
+            File::create(directory.path().join("log"))?;
+            Self::run(&directory, ready)
         };
         let child = launch().unwrap_or_else(|error| panic!("the gateway does not start: {error}"));
         Self {
@@ -339,6 +346,38 @@ impl Process {
             directory,
             exit: None,
         }
+    }
+
+    /// The log goes on where it ended.
+    #[track_caller]
+    fn start_again(&mut self, ready: &Path) {
+        let child = Self::run(&self.directory, ready);
+        self.child = child.unwrap_or_else(|error| panic!("the gateway does not start: {error}"));
+        self.exit = None;
+    }
+
+    fn run(directory: &TempDir, ready: &Path) -> io::Result<Child> {
+        let log = File::options()
+            .append(true)
+            .open(directory.path().join("log"))?;
+        let mut command = Command::new(tidegate());
+        command.arg("run");
+        for bind in BINDS {
+            command.args(["--set", &format!("{bind}=127.0.0.1:0")]);
+        }
+        command
+            .arg("--config")
+            .arg(directory.path().join("tidegate.toml"))
+            .arg("--data-dir")
+            .arg(directory.path().join("data"))
+            .arg("--ready-file")
+            .arg(ready)
+            .current_dir(directory.path())
+            .env("RUST_BACKTRACE", "1")
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .spawn()
     }
 
     /// Waits for the ready file and returns its listeners.

@@ -3,6 +3,7 @@
 mod bench;
 mod conformance;
 mod counts;
+mod crash;
 mod fuzz;
 mod model;
 mod test;
@@ -21,6 +22,8 @@ enum Task {
     Conformance(conformance::Options),
     /// Counts instructions and holds them against the baseline, or renews it
     Counts(counts::Options),
+    /// Kills the gateway at random moments and looks whether anything acknowledged is lost
+    Crash(crash::Options),
     /// Runs the fuzz targets with libFuzzer
     Fuzz(fuzz::Options),
     /// Walks at random against a model of MQTT, over real sockets
@@ -34,6 +37,7 @@ fn main() -> ExitCode {
         Task::Bench(options) => bench::run(&options),
         Task::Conformance(options) => conformance::run(&options),
         Task::Counts(options) => counts::run(&options),
+        Task::Crash(options) => crash::run(&options),
         Task::Fuzz(options) => fuzz::run(&options),
         Task::Model(options) => model::run(&options),
         Task::Test(options) => test::run(&options),

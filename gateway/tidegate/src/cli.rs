@@ -27,6 +27,8 @@ pub(crate) enum Command {
     Check(ConfigArguments),
     /// Show the certificates of the TLS listeners, or export the local CA's for clients to trust
     Cert(CertArguments),
+    /// Look at what is kept in the data directory, check it, copy it
+    Data(DataArguments),
     /// Publish messages: a test client
     Pub(Box<PublishArguments>),
     /// Subscribe and print what arrives: a test client
@@ -68,7 +70,45 @@ pub(crate) enum CertCommand {
     },
 }
 
-#[derive(Args, Debug, Default)]
+#[derive(Args, Debug)]
+pub(crate) struct DataArguments {
+    #[command(subcommand)]
+    pub(crate) command: DataCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum DataCommand {
+    /// Show how much there is, and whether a gateway has it open
+    Status {
+        #[command(flatten)]
+        config: ConfigArguments,
+    },
+    /// Read everything and tell what cannot be read; no gateway may run on it
+    Verify {
+        #[command(flatten)]
+        config: ConfigArguments,
+    },
+    /// Write a copy of everything into one file, also while the gateway runs
+    Backup {
+        #[command(flatten)]
+        config: ConfigArguments,
+
+        /// The file; it must not exist
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
+    /// Make the store out of a backup; there must be none
+    Restore {
+        #[command(flatten)]
+        config: ConfigArguments,
+
+        /// What `tidegate data backup` has written
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
+}
+
+#[derive(Args, Clone, Debug, Default)]
 pub(crate) struct ConfigArguments {
     /// Read this configuration file (TOML); none is needed
     #[arg(short, long, value_name = "FILE")]

@@ -9,6 +9,8 @@ mod check;
 mod cli;
 mod client;
 mod config;
+mod control;
+mod data;
 mod drain;
 mod exit;
 mod gateway;
@@ -21,6 +23,7 @@ mod open_files;
 mod ready_file;
 mod run;
 mod signals;
+mod store;
 mod tls;
 
 use clap::Parser as _;
@@ -41,6 +44,7 @@ fn main() -> Exit {
         Command::Run(arguments) => run::run(arguments),
         Command::Cert(arguments) => cert::cert(arguments),
         Command::Check(arguments) => check::check(&arguments.into_sources()),
+        Command::Data(arguments) => data::data(arguments),
         Command::Pub(arguments) => client::publish(*arguments),
         Command::Sub(arguments) => client::subscribe(*arguments),
     }

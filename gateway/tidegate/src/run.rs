@@ -2,19 +2,22 @@
 
 use std::io::{self, Write as _};
 use std::path::Path;
+use std::thread;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use tidegate_api::{Health, Registry};
+use tokio::sync::oneshot;
 
 use crate::banner::banner;
 use crate::cli::RunArguments;
 use crate::config::Config;
 use crate::drain;
 use crate::exit::Exit;
-use crate::gateway::Gateway;
+use crate::gateway::{Gateway, Recovered};
 use crate::http::Http;
 use crate::listeners::Listeners;
+use crate::metrics::Metrics;
 use crate::signals::{Hangups, Signals};
 use crate::tls::Identities;
 use crate::{logging, open_files, ready_file};
@@ -67,16 +70,33 @@ async fn live(config: Config, ready_file: Option<&Path>) -> anyhow::Result<()> {
 
     let health = Health::new(HEARTBEAT_LIMIT);
     let listening = health.check("listeners");
+    let store = health.check("store");
     let mut registry = Registry::default();
     tidegate_api::register_process(&mut registry, env!("CARGO_PKG_VERSION"));
-    let mut gateway = Gateway::new(&config, listeners.protocols, &identities, &mut registry);
+    let metrics = Metrics::default();
+    metrics.register(&mut registry);
     let http = Http::start(listeners.http, health.clone(), registry);
     tokio::spawn({
         let health = health.clone();
         async move { health.keep_beating().await }
     });
+    let recovered = tokio::select! {
+        recovered = recover(config.clone()) => recovered?,
+        stop = signals.next() => {
+            tracing::info!(signal = stop.name, "The gateway ends before it was up.");
+            return Ok(());
+        }
+    };
+    let mut gateway = Gateway::new(
+        &config,
+        recovered,
+        listeners.protocols,
+        &identities,
+        &metrics,
+    );
+    store.pass();
     let (drain_trigger, drain) = drain::channel();
-    gateway.start(&drain);
+    gateway.start(&drain, store);
     listening.pass();
     let certificates = identities.watch(health.check("certificates"))?;
     let certificates = tokio::spawn(certificates.keep(hangups));
@@ -97,6 +117,20 @@ async fn live(config: Config, ready_file: Option<&Path>) -> anyhow::Result<()> {
     http.stop().await;
     tracing::info!("The gateway has drained and ends.");
     Ok(())
+}
+
+/// Takes up what was kept, on a thread of its own: probes are answered meanwhile, and the process can end
+/// without waiting for it.
+async fn recover(config: Config) -> anyhow::Result<Recovered> {
+    let (sender, recovered) = oneshot::channel();
+    thread::Builder::new()
+        .name("recovery".to_owned())
+        .spawn(move || {
+            // Nobody waits any more when the process ends.
+            let _ = sender.send(Recovered::open(&config));
+        })
+        .context("a thread cannot be started")?;
+    recovered.await.context("the recovery has failed")?
 }
 
 /// Makes the data directory and sees to it that it can be written to: better told now than when the

@@ -307,6 +307,12 @@ fn scraped(text: &str) -> BTreeMap<String, Metric> {
             continue;
         };
         let (name, labels) = sample.split_once('{').unwrap_or((sample, ""));
+        // The samples of a histogram are documented as one.
+        let histogram = ["_bucket", "_sum", "_count"]
+            .iter()
+            .find_map(|suffix| name.strip_suffix(suffix))
+            .filter(|family| types.get(*family).is_some_and(|kind| kind == "histogram"));
+        let (name, labels) = histogram.map_or((name, labels), |family| (family, ""));
         let family = name.trim_end_matches("_total").trim_end_matches("_info");
         let kind = types.get(name).or_else(|| types.get(family)).unwrap();
         let metric = metrics.entry(name.to_owned()).or_default();

@@ -340,6 +340,7 @@ impl Bus {
         if durable {
             self.check_store(&message)?;
         }
+        message.repeats = origin.is_some();
         let mut retained = Ticket::ready();
         if message.retain {
             retained = self.retain(&mut message)?;
@@ -436,6 +437,7 @@ impl Bus {
         } = worker;
         encodings.clear();
         let mut message = stored.as_shared_message();
+        message.repeats = fan_out.origin.is_some();
         message.encodings = Some(encodings);
         let mut post = Post::new(*now, touched, mailbox, &mut fan_out.references);
         let end = fan_out.next + self.shared.settings.fanout_slice.max(1);

@@ -82,6 +82,8 @@ pub struct Message<'a> {
     /// Which change of the retained tree this message is; 0 for one that is not retained. Changes
     /// of one topic are numbered in their order.
     pub(crate) retained_version: u64,
+    /// Its publisher repeats it after a restart, at QoS 2, until it knows that it is kept.
+    pub(crate) repeats: bool,
     pub(crate) encodings: Option<&'a Encodings>,
     pub(crate) stored: OnceCell<Option<Arc<StoredMessage>>>,
     /// The topic as the route cache holds it, so that a stored copy shares it.
@@ -100,6 +102,7 @@ impl<'a> Message<'a> {
             expires_at: None,
             publisher: PublisherKey::GATEWAY,
             retained_version: 0,
+            repeats: false,
             encodings: None,
             stored: OnceCell::new(),
             interned_topic: None,
@@ -219,6 +222,7 @@ impl StoredMessage {
             expires_at: self.expires_at,
             publisher: self.publisher,
             retained_version: self.retained_version,
+            repeats: false,
             encodings: None,
             stored: OnceCell::new(),
             interned_topic: Some(&self.topic),

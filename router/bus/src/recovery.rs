@@ -19,10 +19,20 @@ impl Bus {
     /// Sessions whose time has passed meanwhile end with the next [`Bus::tick`], and wills that are due are
     /// published then.
     pub fn recover(self: &Arc<Self>) -> Result<(), StoreError> {
-        self.batch(|worker| {
-            let mut recovering = Recovering { bus: self, worker };
-            self.store().recover(&mut recovering)
-        })
+        let crashed = self.batch(|worker| {
+            let mut recovering = Recovering {
+                bus: self,
+                worker,
+                crashed: Vec::new(),
+            };
+            self.store().recover(&mut recovering)?;
+            Ok(recovering.crashed)
+        })?;
+        // Told, so that their time does not begin anew with the next crash.
+        for session in crashed {
+            session.lock().note_absence();
+        }
+        Ok(())
     }
 
     /// Makes the session that was kept, with its client away: in the index and with its timers, but not
@@ -58,6 +68,8 @@ impl Bus {
 struct Recovering<'a> {
     bus: &'a Arc<Bus>,
     worker: &'a Worker,
+    /// Sessions whose clients were there when the process ended.
+    crashed: Vec<Arc<Session>>,
 }
 
 impl Recovery for Recovering<'_> {
@@ -77,7 +89,11 @@ impl Recovery for Recovering<'_> {
     fn session(&mut self, session: StoredSession) {
         let bus = self.bus;
         let client = session.client.clone();
+        let crashed = matches!(session.presence, Presence::Connected(_));
         let session = bus.take_up(self.worker.now(), session);
+        if crashed {
+            self.crashed.push(Arc::clone(&session));
+        }
         bus.registry.lock(&client).insert(client.clone(), session);
         bus.counters().sessions.add(1);
     }

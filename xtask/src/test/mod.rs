@@ -3,6 +3,7 @@
 //! The last line of the output is `N passed, N failed, N skipped`. A suite that executed nothing has
 //! failed; with `CI=true` so has whatever was skipped.
 
+mod crash;
 mod node;
 mod place;
 mod python;
@@ -16,6 +17,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail};
 
 pub(crate) use place::Place;
+pub(crate) use python::environment as python;
 use report::Report;
 pub(crate) use setup::{once, require, want};
 
@@ -24,6 +26,8 @@ const UNIT: &str = "unit";
 const DOC: &str = "doc";
 const PYTHON: &str = "python";
 const NODE: &str = "node";
+/// One of cargo's test targets, but one that cargo runs only when it is asked for.
+const CRASH: &str = "crash";
 
 /// What to run.
 #[derive(clap::Args)]
@@ -86,6 +90,9 @@ fn execute(options: &Options, report: &mut Report) -> Result<bool> {
     }
     if wanted(NODE) {
         node::run(&place, &built.gateway, report)?;
+    }
+    if wanted(CRASH) {
+        crash::run(&place, &built, report)?;
     }
     Ok(true)
 }

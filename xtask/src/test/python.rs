@@ -51,7 +51,7 @@ pub(super) fn run(place: &Place, binary: &Path, report: &mut Report) -> Result<(
 }
 
 /// Makes the environment with the pinned packages; returns its interpreter.
-fn environment(place: &Place) -> Result<PathBuf> {
+pub(crate) fn environment(place: &Place) -> Result<PathBuf> {
     let requirements = place.interop(PYTHON).join("requirements.txt");
     let pins = fs::read_to_string(&requirements).context("requirements.txt")?;
     let python = setup::require("python3", "python3")?;

@@ -118,7 +118,7 @@ pub(super) fn some(
         match suite.as_str() {
             UNIT => arguments.extend(["--lib", "--bins"]),
             DOC => run(place, built, &["--doc"], report)?,
-            super::PYTHON | super::NODE => {}
+            super::PYTHON | super::NODE | super::CRASH => {}
             target => arguments.extend(["--test", target]),
         }
     }
@@ -129,18 +129,50 @@ pub(super) fn some(
     }
 }
 
+/// The short crash run, with an interpreter that has its clients. One test after the other: each is busy
+/// with all cores.
+pub(super) fn crash(
+    place: &Place,
+    built: &Built,
+    python: &Path,
+    report: &mut Report,
+) -> Result<()> {
+    let mut command = cargo(place);
+    command
+        .args([
+            "test",
+            "--package",
+            "tidegate-crash",
+            "--test",
+            super::CRASH,
+        ])
+        .args(["--", "--test-threads", "1"])
+        .env("TIDEGATE_CRASH_PYTHON", python);
+    read(&mut command, built, Some(super::CRASH), report)
+}
+
 fn run(place: &Place, built: &Built, arguments: &[&str], report: &mut Report) -> Result<()> {
+    let mut command = cargo(place);
+    command
+        .args(["test", "--workspace", "--no-fail-fast"])
+        .args(arguments);
+    read(&mut command, built, None, report)
+}
+
+/// Runs `cargo test` and counts along: by suite, or all for the one that was not built with the others.
+fn read(
+    command: &mut Command,
+    built: &Built,
+    name: Option<&str>,
+    report: &mut Report,
+) -> Result<()> {
     let mut reader = Reader::new(&built.suites);
-    let status = stream::lines(
-        cargo(place)
-            .args(["test", "--workspace", "--no-fail-fast"])
-            .args(arguments)
-            .env("TIDEGATE_BIN", &built.gateway),
-        |line| reader.line(line),
-    )?;
+    let status = stream::lines(command.env("TIDEGATE_BIN", &built.gateway), |line| {
+        reader.line(line);
+    })?;
     let failures: usize = reader.suites.values().map(|count| count.failed).sum();
     for (suite, count) in reader.finish() {
-        report.ran(&suite, count);
+        report.ran(name.unwrap_or(&suite), count);
     }
     if !status.success() && failures == 0 {
         // A build that failed, or a test process that died before it could count.

@@ -12,6 +12,7 @@ mod overrides;
 mod problem;
 mod reader;
 mod sessions;
+mod store;
 mod telemetry;
 #[cfg(test)]
 mod tests;
@@ -29,6 +30,7 @@ pub(crate) use overrides::Flag;
 pub(crate) use problem::Problems;
 pub(crate) use reader::Effective;
 use reader::{Found, Reader, Section};
+pub(crate) use store::{Engine, Store};
 pub(crate) use telemetry::{LogFormat, Telemetry};
 use tree::Table;
 
@@ -45,6 +47,8 @@ pub(crate) struct Config {
     pub(crate) bus: tidegate_bus::Settings,
     /// The parts of `[limits]` and `[sessions]` that MQTT connections enforce.
     pub(crate) mqtt: tidegate_mqtt::Settings,
+    /// `[store]`.
+    pub(crate) store: Store,
     /// `[telemetry]`.
     pub(crate) telemetry: Telemetry,
 }
@@ -110,6 +114,7 @@ fn read(reader: &mut Reader) -> Config {
     reader.section("sessions", |section| {
         sessions::read(section, &mut bus, &mut mqtt);
     });
+    let store = reader.section("store", |section| store::read(section, &mut bus));
     let listeners = reader.section("listeners", |section| listeners::read(section, &mqtt));
     let http = reader.section("http", read_http);
     let allow_anonymous = reader.section("access", |section| {
@@ -123,6 +128,7 @@ fn read(reader: &mut Reader) -> Config {
         http: http.map(|http| http.value),
         bus,
         mqtt,
+        store,
         telemetry,
     }
 }

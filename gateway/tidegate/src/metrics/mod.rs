@@ -1,10 +1,11 @@
 //! The counters of the bus and the adapters under their Prometheus names.
 
 mod listeners;
+mod store;
 mod writer;
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
@@ -14,32 +15,54 @@ use tidegate_mqtt::Adapter;
 use writer::Writer;
 
 use crate::listener::Listener;
+use crate::store::Kept;
 
-/// Reads the counters whenever they are asked for.
+/// Reads the counters whenever they are asked for; there are none before the gateway is made.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Metrics(Arc<OnceLock<Sources>>);
+
+/// What has counters.
 #[derive(Debug)]
-pub(crate) struct Metrics {
+struct Sources {
     bus: Arc<Bus>,
+    store: Option<Arc<tidegate_store::Metrics>>,
     mqtt: Arc<Adapter>,
     listeners: Vec<Arc<Listener>>,
 }
 
 impl Metrics {
-    pub(crate) fn register(
+    pub(crate) fn register(&self, registry: &mut Registry) {
+        registry.register_collector(Box::new(self.clone()));
+    }
+
+    /// From now on there is something to tell.
+    pub(crate) fn begin(
+        &self,
         bus: &Arc<Bus>,
+        kept: &Kept,
         mqtt: &Arc<Adapter>,
         listeners: Vec<Arc<Listener>>,
-        registry: &mut Registry,
     ) {
-        let collector = Self {
+        // There is one gateway in a process.
+        let _ = self.0.set(Sources {
             bus: Arc::clone(bus),
+            store: kept.disk().map(|engine| engine.metrics()),
             mqtt: Arc::clone(mqtt),
             listeners,
-        };
-        registry.register_collector(Box::new(collector));
+        });
     }
 }
 
 impl Collector for Metrics {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        match self.0.get() {
+            Some(sources) => sources.encode(encoder),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Sources {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let mut out = Writer::new(encoder);
         let c = self.bus.counters();
@@ -189,6 +212,9 @@ impl Collector for Metrics {
             "MQTT connections closed for a malformed packet or a breach of the protocol",
             m.protocol_errors.get(),
         )?;
+        if let Some(metrics) = &self.store {
+            store::encode(metrics, &mut out)?;
+        }
         listeners::encode(&self.listeners, &mut out)
     }
 }

@@ -12,6 +12,8 @@ pub(super) enum Reading {
     Gauge(u64),
     /// A gauge of time.
     Time(f64),
+    /// A counter of time.
+    Seconds(f64),
 }
 
 impl EncodeMetric for Reading {
@@ -20,12 +22,13 @@ impl EncodeMetric for Reading {
             Self::Counter(value) => encoder.encode_counter::<NoLabelSet, _, u64>(value, None),
             Self::Gauge(value) => encoder.encode_gauge(value),
             Self::Time(value) => encoder.encode_gauge(value),
+            Self::Seconds(value) => encoder.encode_counter::<NoLabelSet, _, u64>(value, None),
         }
     }
 
     fn metric_type(&self) -> MetricType {
         match self {
-            Self::Counter(_) => MetricType::Counter,
+            Self::Counter(_) | Self::Seconds(_) => MetricType::Counter,
             Self::Gauge(_) | Self::Time(_) => MetricType::Gauge,
         }
     }
@@ -48,6 +51,26 @@ impl<'a> Writer<'a> {
 
     pub(super) fn counter(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
         self.plain(name, help, Reading::Counter(value))
+    }
+
+    /// A counter of seconds.
+    pub(super) fn seconds(&mut self, name: &str, help: &str, value: f64) -> fmt::Result {
+        self.plain(name, help, Reading::Seconds(value))
+    }
+
+    /// A histogram. `buckets` are upper bounds with how many fell into each alone, the last one infinite.
+    pub(super) fn histogram(
+        &mut self,
+        name: &str,
+        help: &str,
+        sum: f64,
+        buckets: &[(f64, u64)],
+    ) -> fmt::Result {
+        let count = buckets.iter().map(|(_, count)| count).sum();
+        let mut encoder = self
+            .0
+            .encode_descriptor(name, help, None, MetricType::Histogram)?;
+        encoder.encode_histogram::<NoLabelSet>(sum, count, buckets, None)
     }
 
     fn plain(&mut self, name: &str, help: &str, reading: Reading) -> fmt::Result {

@@ -62,7 +62,10 @@ impl State {
         let idle = !std::mem::replace(&mut link.scheduled, true);
         // Behind a message that waits for the engine, or waiting itself.
         let held = offer.qos.is_acknowledged()
-            && (waits_for_engine(shared, offer.qos) || !link.to_send.is_empty());
+            && ((shared.durable
+                && offer.qos == QoS::ExactlyOnce
+                && (offer.message.repeats || self.durable.is_some()))
+                || !link.to_send.is_empty());
         let sent = if held {
             self.hold_new(shared, &offer)
         } else {
@@ -434,12 +437,6 @@ impl State {
         }
         expired
     }
-}
-
-/// Whether a delivery at `qos` leaves only when the engine has the message: QoS 2, because what the
-/// publisher repeats after a crash would be delivered twice.
-pub(super) const fn waits_for_engine(shared: &Shared, qos: QoS) -> bool {
-    shared.durable && matches!(qos, QoS::ExactlyOnce)
 }
 
 pub(super) const fn first_step(qos: QoS) -> Step {

@@ -4,12 +4,13 @@
 use std::num::NonZeroU16;
 use std::sync::Arc;
 
-use super::delivery::{first_step, waits_for_engine};
+use super::delivery::first_step;
 use super::inflight::{Flight, Step};
 use super::queue::{ITEM_OVERHEAD, Item, Line, Popped};
 use super::state::State;
 use super::{EndReason, Ended, Received, Shared};
 use crate::drops::DropReason;
+use crate::qos::QoS;
 use crate::store::{Place, SessionChange, Ticket};
 use crate::time::Timestamp;
 
@@ -187,11 +188,15 @@ impl State {
         }
         let mut packet_id = None;
         if item.qos.is_acknowledged() {
-            let waits = waits_for_engine(shared, item.qos);
-            let kept = item.message.kept().filter(|_| waits);
-            if matches!(kept.and_then(Ticket::result), Some(Err(_))) {
-                // Its publisher was told so.
-                return Err(DropReason::StoreFailed);
+            let mut waits = false;
+            if shared.durable && item.qos == QoS::ExactlyOnce {
+                let kept = item.message.kept().and_then(Ticket::result);
+                if matches!(kept, Some(Err(_))) {
+                    // Its publisher was told so.
+                    return Err(DropReason::StoreFailed);
+                }
+                // The engine has the identifier, too, before a client that comes back can know it.
+                waits = kept.is_none() || self.durable.is_some();
             }
             let held = waits || self.link.as_ref().is_some_and(|l| !l.to_send.is_empty());
             let keep = held || self.is_resumable() || item.shared.is_some();

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::durable::{Durable, flight_of};
 use super::{Session, Shared};
-use crate::store::{Epoch, Place, Stage, StoredSession, StoredWill};
+use crate::store::{Epoch, Place, SessionChange, Stage, StoredSession, StoredWill};
 use crate::subscription::{Subscription, SubscriptionOptions};
 use crate::time::Timestamp;
 use crate::will::Will;
@@ -77,6 +77,15 @@ fn will_of(stored: StoredWill) -> Will {
 }
 
 impl super::State {
+    /// Tells the engine until when the client may come back.
+    pub(crate) fn note_absence(&mut self) {
+        let (ends_at, will_at) = (self.ends_at, self.will_at);
+        let will_at = self.will.is_some().then_some(will_at);
+        if let Some(durable) = &mut self.durable {
+            durable.note(SessionChange::Detached { ends_at, will_at });
+        }
+    }
+
     /// The first exchange from `from` on whose message is on disk only.
     pub(super) fn first_unloaded(&mut self, from: Place) -> Option<Place> {
         self.inflight

@@ -76,6 +76,12 @@ impl Ticket {
 pub struct Completion(Arc<Mutex<State>>);
 
 impl Completion {
+    /// Whether anybody holds the ticket: otherwise nothing waits for the change, and it may be kept in its own
+    /// time.
+    pub fn is_awaited(&self) -> bool {
+        Arc::strong_count(&self.0) > 1
+    }
+
     /// Completes the ticket and wakes who waits for it.
     pub fn complete(self, result: Result<(), StoreError>) {
         self.finish(result);

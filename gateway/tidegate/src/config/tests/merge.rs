@@ -208,6 +208,13 @@ slow_consumer_policy = "drop_old"
 shared_strategy = "sticky"
 response_information = "answers"
 
+[store]
+engine = "memory"
+sync = "interval"
+sync_interval = "28ms"
+queue_memory = "29KiB"
+accept_loss = true
+
 [telemetry]
 log = "warn,tidegate_mqtt=debug"
 log_format = "json"
@@ -321,6 +328,11 @@ fn every_key_sets_its_setting() {
     assert_eq!(http.allowed_origins.len(), 1);
     assert_eq!(config.node.data_dir.to_str(), Some("/srv/tidegate"));
     assert_eq!(config.node.name.as_deref(), Some("gate-1"));
+    assert_eq!(bus.queue_memory_bytes, 29 << 10);
+    assert_eq!(config.store.engine, Engine::Memory);
+    let interval = tidegate_store::Sync::Interval(Duration::from_millis(28));
+    assert_eq!(config.store.sync, interval);
+    assert!(config.store.accept_loss);
     assert_eq!(config.telemetry.log, "warn,tidegate_mqtt=debug");
     assert_eq!(config.telemetry.log_format, LogFormat::Json);
     assert_eq!(config.telemetry.sys_interval, Duration::from_secs(27));

@@ -21,13 +21,12 @@ fn an_unknown_key_is_named_with_its_place_and_the_key_that_was_meant() {
 
 #[test]
 fn sections_of_parts_that_are_not_built_do_not_exist() {
-    let file = "[store]\nsync = \"always\"\n[federation]\n[rules]\n";
+    let file = "[federation]\nbind = \"x\"\n[rules]\n";
     assert_eq!(
         problems(file, &[], &[]),
         [
-            "tidegate.toml:1:2: unknown key store",
-            "tidegate.toml:3:2: unknown key federation",
-            "tidegate.toml:4:2: unknown key rules",
+            "tidegate.toml:1:2: unknown key federation",
+            "tidegate.toml:3:2: unknown key rules",
         ]
     );
 }
@@ -36,7 +35,7 @@ fn sections_of_parts_that_are_not_built_do_not_exist() {
 fn an_unknown_variable_is_named() {
     let variables = [
         ("TIDEGATE__LIMITS__MAX_INFLIHGT", "1"),
-        ("TIDEGATE__STORE__SYNC", "always"),
+        ("TIDEGATE__FEDERATION__BIND", "x"),
         ("TIDEGATE__LIMITS", "1"),
         ("TIDEGATE__", "1"),
         ("TIDEGATE__LIMITS____X", "1"),
@@ -50,11 +49,11 @@ fn an_unknown_variable_is_named() {
         found,
         [
             "environment TIDEGATE__: a variable is called TIDEGATE__SECTION__KEY",
+            "environment TIDEGATE__FEDERATION__BIND: unknown key federation",
             "environment TIDEGATE__LIMITS: a variable is called TIDEGATE__SECTION__KEY",
             "environment TIDEGATE__LIMITS__MAX_INFLIHGT: unknown key limits.max_inflihgt; \
              did you mean TIDEGATE__LIMITS__MAX_INFLIGHT?",
             "environment TIDEGATE__LIMITS____X: a variable is called TIDEGATE__SECTION__KEY",
-            "environment TIDEGATE__STORE__SYNC: unknown key store",
         ]
     );
 }
@@ -62,16 +61,16 @@ fn an_unknown_variable_is_named() {
 #[test]
 fn an_unknown_section_names_the_variables_in_it_too() {
     let found = problems(
-        "[store]\na = 1\n",
-        &[("TIDEGATE__STORE__SYNC", "x")],
-        &["store.b=1"],
+        "[federation]\na = 1\n",
+        &[("TIDEGATE__FEDERATION__BIND", "x")],
+        &["federation.b=1"],
     );
     assert_eq!(
         found,
         [
-            "tidegate.toml:1:2: unknown key store",
-            "environment TIDEGATE__STORE__SYNC: unknown key store",
-            "flag --set store.b: unknown key store",
+            "tidegate.toml:1:2: unknown key federation",
+            "environment TIDEGATE__FEDERATION__BIND: unknown key federation",
+            "flag --set federation.b: unknown key federation",
         ]
     );
 }

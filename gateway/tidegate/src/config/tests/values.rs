@@ -62,6 +62,8 @@ const RANGES: &[(&str, &str, &str, &str)] = &[
         "1_000_000_001",
         "1 to 1,000,000,000",
     ),
+    ("store.sync_interval", "\"0.5ms\"", "\"61s\"", "1ms to 1m"),
+    ("store.queue_memory", "-1", "\"1025GiB\"", "0 to 1TiB"),
     ("limits.max_queued_size", "1023", "\"2TiB\"", "1KiB to 1TiB"),
     (
         "limits.max_outbox_size",
