@@ -337,8 +337,9 @@ impl Bus {
         origin: Option<Origin>,
     ) -> Result<Published, PublishRefusal> {
         let durable = self.shared.durable;
-        if durable {
-            self.check_store(&message)?;
+        if durable && message.qos.is_acknowledged() && self.store().accepts().is_err() {
+            let targets = &worker.routes.get(&self.index, message.topic).targets;
+            self.check_store(&message, targets, origin.is_some())?;
         }
         message.repeats = origin.is_some();
         let mut retained = Ticket::ready();
@@ -467,9 +468,22 @@ impl Bus {
     }
 
     /// Refuses what would have to be kept while the engine can keep nothing, before anybody receives it.
-    /// Messages at QoS 0 flow on.
-    fn check_store(&self, message: &Message<'_>) -> Result<(), PublishRefusal> {
-        if message.qos.is_acknowledged() && self.shared.store.accepts().is_err() {
+    /// Messages that nobody is kept for flow on.
+    #[cold]
+    fn check_store(
+        &self,
+        message: &Message<'_>,
+        targets: &Targets,
+        repeats: bool,
+    ) -> Result<(), PublishRefusal> {
+        let members = targets.groups.iter().flat_map(|group| &group.members);
+        let must_keep = message.retain
+            || repeats
+            || targets.plain.iter().any(|t| t.subscriber.is_kept())
+            || members
+                .map(|member| &member.subscriber)
+                .any(|s| s.is_kept());
+        if must_keep {
             self.refuse(DropReason::StoreFailed);
             return Err(PublishRefusal::StoreUnavailable);
         }

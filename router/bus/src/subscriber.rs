@@ -72,6 +72,12 @@ pub trait Subscriber: Send + Sync {
         true
     }
 
+    /// Whether an acknowledged message for this receiver must be kept by the engine. Asked only while the
+    /// engine cannot keep anything.
+    fn is_kept(&self) -> bool {
+        false
+    }
+
     /// Whether the receiver is on this node, for the shared strategy `local_first`.
     fn is_local(&self) -> bool {
         true

@@ -557,6 +557,11 @@ fn an_engine_that_cannot_keep_refuses_before_anybody_receives_and_qos_0_flows_on
     assert_eq!(bus.dropped(DropReason::StoreFailed), 1);
     let _ = publisher.publish("t", "flows", QoS::AtMostOnce);
     assert_eq!(receiver.payloads(), ["flows"]);
+    let mut passing = bus.connect("passing");
+    passing.subscribe("passing", QoS::AtLeastOnce);
+    let published = publisher.publish("passing", "nobody keeps it", QoS::AtLeastOnce);
+    assert_eq!(published.ticket.result(), Some(Ok(())));
+    assert_eq!(passing.payloads(), ["nobody keeps it"]);
     let filter = TopicFilter::new("more").unwrap();
     let options = SubscriptionOptions::default();
     let now = bus.bus.now();

@@ -4,7 +4,9 @@
 
 mod support;
 
+use std::fs;
 use std::num::NonZeroU32;
+use std::path::Path;
 use std::sync::Arc;
 
 use support::*;
@@ -152,6 +154,28 @@ fn everything_is_back_after_a_restart() {
     fill(&open(directory.path()));
     check(&open(directory.path()));
     check(&open(directory.path()));
+}
+
+/// A directory of each format that a released gateway has written is kept beside this file, as
+/// `fill` leaves it. The next one is written by
+/// `TIDEGATE_WRITE_FORMAT=DIRECTORY cargo test -p tidegate-store --test durability of_every_format`.
+#[test]
+fn a_directory_of_every_format_is_read() {
+    if let Some(directory) = std::env::var_os("TIDEGATE_WRITE_FORMAT") {
+        let directory = Path::new(&directory);
+        fill(&open(directory));
+        // The room that a journal has ahead is given back when it is read.
+        return check(&open(directory));
+    }
+    let formats = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/formats");
+    let mut read = 0;
+    for format in fs::read_dir(formats).unwrap() {
+        let directory = tempfile::tempdir().unwrap();
+        copy(&format.unwrap().path(), directory.path());
+        check(&open(directory.path()));
+        read += 1;
+    }
+    assert!(read > 0);
 }
 
 #[test]

@@ -444,6 +444,10 @@ impl Subscriber for Session {
         self.load.load(Ordering::Relaxed)
     }
 
+    fn is_kept(&self) -> bool {
+        self.lock().keeper().is_some()
+    }
+
     fn is_available(&self) -> bool {
         // A member whose queue is full would only drop what another could take.
         self.is_connected() && (self.load() as usize) < self.shared.settings.max_queued_messages
