@@ -13,7 +13,7 @@ use crate::drops::DropReason;
 use crate::message::Message;
 use crate::qos::QoS;
 use crate::settings::SlowConsumerPolicy;
-use crate::store::{Place, QueueEntry, Stage, Ticket};
+use crate::store::{Place, QueueEntry, Stage};
 use crate::subscriber::Delivery;
 use crate::subscription::Subscription;
 use crate::time::Timestamp;
@@ -126,7 +126,6 @@ impl State {
             shared: offer.shared.cloned(),
             counted: true,
             owed: false,
-            wait: Ticket::ready(),
         };
         let place = flight.sequence;
         // There is room: the caller has asked.
@@ -177,7 +176,6 @@ impl State {
                 shared: offer.shared.cloned(),
                 counted: true,
                 owed: false,
-                wait: Ticket::ready(),
             };
             self.inflight.insert(flight)
         } else {

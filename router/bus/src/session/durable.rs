@@ -10,6 +10,8 @@ use super::Shared;
 use super::inflight::{Flight, Step};
 use super::queue::Item;
 use super::state::State;
+use hashbrown::HashMap;
+
 use crate::client_id::ClientId;
 use crate::message::StoredMessage;
 use crate::store::{
@@ -39,12 +41,14 @@ pub(crate) struct Durable {
     /// Changes of the retained tree that went to the tail while the retained messages of a new subscription
     /// were looked up: topic and version.
     passed_by: Vec<(Box<str>, u64)>,
+    /// Exchanges of QoS 2 whose next packet leaves after this.
+    waits: HashMap<NonZeroU16, Ticket>,
     /// Subscriptions whose retained messages are to be looked up again, when the client returns.
     pub(crate) retained_owed: Vec<TopicFilter>,
 }
 
 impl Durable {
-    pub(crate) const fn new(client: ClientId, session: Epoch) -> Self {
+    pub(crate) fn new(client: ClientId, session: Epoch) -> Self {
         Self {
             session,
             client,
@@ -55,6 +59,7 @@ impl Durable {
             unloaded: None,
             reading: false,
             passed_by: Vec::new(),
+            waits: HashMap::new(),
             retained_owed: Vec::new(),
         }
     }
@@ -76,6 +81,16 @@ impl Durable {
         self.tail.last = place;
         self.tail.messages += 1;
         self.tail.bytes += size as u64;
+    }
+
+    /// The next packet of the exchange leaves after `ticket`.
+    pub(super) fn wait(&mut self, id: NonZeroU16, ticket: Ticket) {
+        self.waits.insert(id, ticket);
+    }
+
+    /// What the next packet of the exchange waits for.
+    pub(super) fn waits(&self, id: NonZeroU16) -> Option<&Ticket> {
+        self.waits.get(&id)
     }
 
     /// A change of the retained tree has gone to the tail while retained messages are looked up.
@@ -145,6 +160,14 @@ impl State {
         self.durable
             .as_ref()
             .is_none_or(|durable| durable.is_silent())
+    }
+
+    /// The message of an exchange waits no more.
+    pub(super) fn note_closed(&mut self, id: NonZeroU16, place: u64) {
+        if let Some(durable) = self.durable.as_deref_mut() {
+            durable.waits.remove(&id);
+        }
+        self.note_done(place);
     }
 
     /// A message at `place` waits no more.
@@ -226,6 +249,5 @@ pub(super) fn flight_of(entry: &QueueEntry, shared: Option<Arc<Subscription>>) -
         shared,
         counted: false,
         owed: true,
-        wait: Ticket::ready(),
     }
 }

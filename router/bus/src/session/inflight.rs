@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use crate::message::StoredMessage;
 use crate::qos::QoS;
-use crate::store::{SubscriptionIdentifiers, Ticket};
+use crate::store::SubscriptionIdentifiers;
 use crate::subscription::Subscription;
 
 pub(crate) type Identifiers = SubscriptionIdentifiers;
@@ -42,8 +42,6 @@ pub(crate) struct Flight {
     pub(crate) counted: bool,
     /// It is of an earlier connection, and this one has not said anything of it yet.
     pub(crate) owed: bool,
-    /// PUBLISH leaves after this and after the message's own ticket, at QoS 2.
-    pub(crate) wait: Ticket,
 }
 
 impl Flight {
@@ -229,7 +227,6 @@ mod tests {
             shared: None,
             counted: true,
             owed: false,
-            wait: Ticket::ready(),
         }
     }
 

@@ -91,7 +91,11 @@ impl State {
         if old && !flight.owed {
             return Some(Next::Exchange(id));
         }
-        match readiness(shared, flight) {
+        let wait = self
+            .durable
+            .as_deref()
+            .and_then(|durable| durable.waits(id));
+        match readiness(shared, flight, wait) {
             Readiness::Refused => Some(Next::Refused(id)),
             // What is sent again goes before everything but QoS 0, which waits for no window.
             Readiness::Ready if old && !open && flight.step != Step::Complete => self.turn(false),
@@ -209,7 +213,6 @@ impl State {
                 shared: item.shared.clone(),
                 counted: true,
                 owed: false,
-                wait: Ticket::ready(),
             };
             packet_id = self.inflight.insert(flight);
             if let Some(id) = packet_id {
@@ -223,8 +226,8 @@ impl State {
                 if held {
                     if waits {
                         let ticket = self.tell(shared);
-                        if let Some(flight) = self.inflight.get_mut(id) {
-                            flight.wait = ticket;
+                        if let Some(durable) = self.durable.as_deref_mut() {
+                            durable.wait(id, ticket);
                         }
                     }
                     return Ok(());
@@ -284,20 +287,21 @@ impl State {
         let sent = self.encode(&view, qos, retain, old, Some(id), &identifiers, expires_in);
         if let Err(reason) = sent {
             self.restore_quota_of(Some(id));
-            self.note_done(place);
+            self.note_closed(id, place);
             self.drop_messages(shared, reason, 1);
         }
     }
 
     /// What the PUBREL of this exchange waits for: `ticket` if its PUBREC was the first and `told`.
     pub(super) fn released_after(&mut self, id: NonZeroU16, ticket: Ticket, told: bool) -> Ticket {
-        let Some(flight) = self.inflight.get_mut(id) else {
+        let Some(durable) = self.durable.as_deref_mut() else {
             return ticket;
         };
         if told {
-            flight.wait = ticket;
+            durable.wait(id, ticket.clone());
+            return ticket;
         }
-        flight.wait.clone()
+        durable.waits(id).cloned().unwrap_or(ticket)
     }
 
     /// Closes an exchange whose message the engine could not keep: its publisher was told so.
@@ -306,7 +310,7 @@ impl State {
             if flight.counted {
                 self.restore_quota_of(Some(id));
             }
-            self.note_done(flight.sequence);
+            self.note_closed(id, flight.sequence);
             self.drop_messages(shared, DropReason::StoreFailed, 1);
         }
     }
@@ -377,7 +381,9 @@ impl State {
         let mut counted = false;
         if let Some(flight) = self.inflight.remove(id) {
             counted = flight.counted;
-            self.note_done(flight.sequence);
+            if self.durable.is_some() {
+                self.note_closed(id, flight.sequence);
+            }
         }
         if refused {
             // MQTT-4.8.2-6: discarded, also when it came through a shared subscription.
@@ -393,8 +399,8 @@ impl State {
 }
 
 /// Whether the exchange of `flight` may go on.
-fn readiness(shared: &Shared, flight: &Flight) -> Readiness {
-    let mut tickets = [Some(flight.wait.clone()), None];
+fn readiness(shared: &Shared, flight: &Flight, wait: Option<&Ticket>) -> Readiness {
+    let mut tickets = [wait, None];
     if flight.step != Step::Complete {
         let Some(message) = &flight.message else {
             // Without an engine there is nothing to send again.
@@ -408,13 +414,13 @@ fn readiness(shared: &Shared, flight: &Flight) -> Readiness {
             match message.kept() {
                 // The publish is on its way to the engine; its end wakes the connection.
                 None => return Readiness::Waits(None),
-                Some(ticket) => tickets[1] = Some(ticket.clone()),
+                Some(ticket) => tickets[1] = Some(ticket),
             }
         }
     }
     for ticket in tickets.into_iter().flatten() {
         match ticket.result() {
-            None => return Readiness::Waits(Some(ticket)),
+            None => return Readiness::Waits(Some(ticket.clone())),
             Some(Ok(())) => {}
             // The second half of an exchange is not refused.
             Some(Err(_)) if flight.step == Step::Complete => {}

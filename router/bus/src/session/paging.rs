@@ -239,7 +239,7 @@ impl Locked<'_> {
                 return;
             };
             self.inflight.remove(id);
-            self.note_done(lost.0);
+            self.note_closed(id, lost.0);
             self.drop_one(DropReason::StoreFailed);
         }
     }
