@@ -6,6 +6,7 @@ mod counts;
 mod crash;
 mod fuzz;
 mod model;
+mod power;
 mod test;
 
 use std::process::ExitCode;
@@ -28,6 +29,8 @@ enum Task {
     Fuzz(fuzz::Options),
     /// Walks at random against a model of MQTT, over real sockets
     Model(model::Options),
+    /// Rebuilds what power failures would leave of a store and looks whether anything acknowledged is lost
+    Power(power::Options),
     /// Sets up what the tests need, runs all of them and counts.
     Test(test::Options),
 }
@@ -40,6 +43,7 @@ fn main() -> ExitCode {
         Task::Crash(options) => crash::run(&options),
         Task::Fuzz(options) => fuzz::run(&options),
         Task::Model(options) => model::run(&options),
+        Task::Power(options) => power::run(&options),
         Task::Test(options) => test::run(&options),
     }
 }

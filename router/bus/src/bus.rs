@@ -22,7 +22,6 @@ use crate::drops::{ClientDrops, DropReason};
 use crate::index::{Entry, Index, Run, Targets};
 use crate::mailbox::{Effect, Mailbox};
 use crate::message::{Message, PublisherKey, StoredMessage};
-use crate::qos::QoS;
 use crate::registry::{PastDrops, Registry};
 use crate::retained::{Retained, RetainedFull};
 use crate::session::{EndReason, Orphan, Session, Shared};
@@ -455,8 +454,8 @@ impl Bus {
         if self.shared.durable {
             let origin = fan_out.origin.as_ref();
             ticket = self.keep(&message, &fan_out.references, origin, ticket);
-            if message.qos == QoS::ExactlyOnce {
-                // Those who were served before hold it back until now, and slept since.
+            if message.qos.is_acknowledged() {
+                // Those who were served before may have waited for this, and sleep.
                 let all = fan_out.targets.plain.iter();
                 touched.extend(all.map(|target| Arc::clone(&target.subscriber)));
             }
@@ -679,13 +678,13 @@ impl<'a> Post<'a> {
         self.served += 1;
         let delivery = subscriber.deliver(message, subscriptions, &mut context);
         let wake = match delivery {
-            Delivery::Sent { wake } => wake,
+            Delivery::Sent { wake } | Delivery::Queued { wake } => wake,
             Delivery::Dropped { reason, wake } => {
                 self.memory_full |=
                     reason == DropReason::MemoryFull && message.qos.is_acknowledged();
                 wake
             }
-            Delivery::Queued | Delivery::Skipped => false,
+            Delivery::Skipped => false,
         };
         if wake {
             self.touched.push(Arc::clone(subscriber));

@@ -19,7 +19,10 @@ pub enum Delivery {
         wake: bool,
     },
     /// Kept until the receiver can take it.
-    Queued,
+    Queued {
+        /// Whether to flush.
+        wake: bool,
+    },
     /// Lost, and counted by the receiver.
     Dropped {
         /// Why.

@@ -9,7 +9,7 @@
 mod support;
 
 use std::num::NonZeroU16;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::task::{Poll, Waker};
 
 use support::disk::DiskStore;
@@ -616,4 +616,98 @@ fn what_waits_and_what_is_in_flight_is_there_after_a_crash_in_its_order() {
     let payloads: Vec<_> = got.iter().map(|got| got.payload().to_owned()).collect();
     assert_eq!(payloads, ["m1", "m2", "m3", "m4"]);
     assert!(matches!(got[0], Got::Publish { dup: true, .. }));
+}
+
+/// A receiver that lets something happen in the middle of a publish: after the session before it has the
+/// message, and before the engine is told.
+struct InTheMiddle {
+    key: u64,
+    what: Mutex<Option<Box<dyn FnOnce() + Send>>>,
+}
+
+impl Subscriber for InTheMiddle {
+    fn key(&self) -> u64 {
+        self.key
+    }
+
+    fn deliver(
+        &self,
+        _message: &Message<'_>,
+        _subscriptions: &[Arc<Subscription>],
+        _context: &mut DeliveryContext<'_>,
+    ) -> Delivery {
+        let what = self.what.lock().unwrap().take();
+        if let Some(what) = what {
+            what();
+        }
+        Delivery::Sent { wake: false }
+    }
+
+    fn flush(&self) {}
+}
+
+/// Lets `what` happen in the middle of the next publish to `topic`, for receivers added before.
+fn in_the_middle(bus: &TestBus, topic: &str, what: impl FnOnce() + Send + 'static) {
+    let subscriber = InTheMiddle {
+        key: bus.bus.new_subscriber_key(),
+        what: Mutex::new(Some(Box::new(what))),
+    };
+    let filter = TopicFilter::new(topic).unwrap();
+    let options = SubscriptionOptions::with_qos(QoS::AtLeastOnce);
+    let subscription = Subscription::new(filter, options, None);
+    bus.bus
+        .add_subscription(Arc::new(subscriber), Arc::new(subscription));
+}
+
+#[test]
+fn a_page_that_is_read_while_the_engine_is_being_told_passes_over_nothing() {
+    let store = Arc::new(DiskStore::default());
+    let bus = TestBus::with_store(
+        |settings| settings.queue_memory_bytes = 0,
+        Arc::clone(&store) as _,
+    );
+    let client = bus.connect_durable("c");
+    client.subscribe("t", QoS::AtLeastOnce);
+    client.disconnect(Departure::Normal);
+    let publisher = bus.connect("p");
+    let _ = publisher.publish("t", "m0", QoS::AtLeastOnce);
+    let client = Arc::new(Mutex::new(None));
+    let (gateway, connected) = (Arc::clone(&bus.bus), Arc::clone(&client));
+    let clock = Arc::clone(&bus.clock);
+    in_the_middle(&bus, "t", move || {
+        // On another thread another publisher is faster, and the client comes back and reads.
+        let other = std::thread::spawn(move || {
+            let bus = TestBus {
+                bus: gateway,
+                clock,
+            };
+            let _ = bus.connect("q").publish("t", "m2", QoS::AtLeastOnce);
+            *connected.lock().unwrap() = Some(bus.connect_durable("c"));
+        });
+        other.join().unwrap();
+    });
+    let _ = publisher.publish("t", "m1", QoS::AtLeastOnce);
+    let mut client = client.lock().unwrap().take().unwrap();
+    let mut got = drain(&mut client, &store);
+    got.extend(drain(&mut client, &store));
+    got.sort_unstable();
+    assert_eq!(got, ["m0", "m1", "m2"]);
+    assert_eq!(store.crash(0).queue("c"), [""; 0]);
+}
+
+#[test]
+fn what_is_acknowledged_before_the_engine_is_told_of_it_leaves_nothing_behind() {
+    let (bus, store) = setup();
+    let client = Arc::new(Mutex::new(bus.connect_durable("c")));
+    client.lock().unwrap().subscribe("t", QoS::AtLeastOnce);
+    let fast = Arc::clone(&client);
+    in_the_middle(&bus, "t", move || {
+        let mut client = fast.lock().unwrap();
+        let got = client.read();
+        client.acknowledge(got[0].id());
+    });
+    let _ = bus.connect("p").publish("t", "m", QoS::AtLeastOnce);
+    // The next thing that happens to the session tells it.
+    assert_eq!(client.lock().unwrap().payloads(), [""; 0]);
+    assert_eq!(store.crash(0).queue("c"), [""; 0]);
 }

@@ -105,7 +105,13 @@ impl Inspection {
 pub(crate) fn inspect(database: &Path) -> io::Result<Inspection> {
     let mut inspection = Inspection::default();
     let mut sequence = None;
-    for (_, path) in files(database)? {
+    let mut previous = None;
+    for (file, path) in files(database)? {
+        // A journal between them was removed, and one before it has come back with a power failure.
+        if previous.is_some_and(|previous| file > previous + 1) {
+            inspection.last = None;
+        }
+        previous = Some(file);
         let mut source = Source::open(&path, sequence)?;
         loop {
             let at = source.position;

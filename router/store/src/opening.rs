@@ -1,6 +1,5 @@
 //! What happens before an engine runs: the lock, the journals, the format, the mark, the boot count.
 
-use std::fs;
 use std::path::Path;
 
 use crate::error::OpenError;
@@ -118,8 +117,13 @@ pub(crate) fn prepare(
     } else if acknowledged > 0 || !create {
         return Err(OpenError::damaged(path, "there is no database in it"));
     } else if database.exists() {
-        // fjall does not open a database whose making was interrupted, and there never was a batch.
-        fs::remove_dir_all(&database).map_err(io)?;
+        // It gets its name when it is whole: something has been taken out of it since.
+        return Err(OpenError::damaged(
+            path,
+            "a part of the database is missing",
+        ));
+    } else {
+        Tables::make(path, settings)?;
     }
     let tables = Tables::open(path, settings)?;
     let format = tables.migrate(path)?;

@@ -69,6 +69,22 @@ impl Tables {
         }
     }
 
+    /// Makes the database elsewhere and gives it its name when all of it is on the disk: fjall opens one whose
+    /// making was interrupted in none or in a wrong way.
+    pub(crate) fn make(directory: &Path, settings: &Settings) -> Result<(), OpenError> {
+        let io = |error| OpenError::io(directory, error);
+        let (new, path) = (directory.join("db.new"), Self::database_path(directory));
+        if new.exists() {
+            std::fs::remove_dir_all(&new).map_err(io)?;
+        }
+        drop(Self::open_at(&new, settings).map_err(|error| OpenError::engine(directory, error))?);
+        let sync = |path: &Path| std::fs::File::open(path)?.sync_all();
+        sync(&new.join("keyspaces")).map_err(io)?;
+        sync(&new).map_err(io)?;
+        std::fs::rename(&new, &path).map_err(io)?;
+        sync(directory).map_err(io)
+    }
+
     fn open_at(path: &Path, settings: &Settings) -> fjall::Result<Self> {
         let db = Database::builder(path)
             .cache_size(settings.cache_bytes)

@@ -114,10 +114,20 @@ fn a_newer_format_is_refused_with_both_versions() {
 #[test]
 fn a_database_whose_making_was_interrupted_is_made_anew() {
     let directory = tempfile::tempdir().unwrap();
-    fs::create_dir(directory.path().join("db")).unwrap();
-    fs::write(directory.path().join("db/0.jnl"), [0; 100]).unwrap();
+    fs::create_dir(directory.path().join("db.new")).unwrap();
+    fs::write(directory.path().join("db.new/0.jnl"), [0; 100]).unwrap();
     let engine = open(directory.path());
     assert!(recover(&engine).sessions.is_empty());
+}
+
+#[test]
+fn a_database_that_lacks_a_part_is_refused_and_left_as_it_is() {
+    let crashed = crashed(10, &Settings::default());
+    fs::remove_file(crashed.path().join("commit.mark")).unwrap();
+    fs::remove_file(crashed.path().join("db/version")).unwrap();
+    let error = Engine::open(crashed.path(), Settings::default()).unwrap_err();
+    assert!(matches!(error, OpenError::Damaged { .. }), "{error}");
+    assert!(journal(crashed.path()).exists());
 }
 
 #[test]

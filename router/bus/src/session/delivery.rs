@@ -231,8 +231,10 @@ impl State {
                 .publish(link.outbox.buffer(message.size()), message, &outgoing)
         {
             // MQTT-3.1.2-25: as if sending it had been completed.
-            if let Some(id) = packet_id {
-                self.inflight.remove(id);
+            if let Some(flight) = packet_id.and_then(|id| self.inflight.remove(id))
+                && let Some(id) = packet_id
+            {
+                self.note_closed(id, flight);
             }
             return Err(DropReason::PacketTooLarge);
         }
@@ -303,7 +305,7 @@ impl State {
             shared: offer.shared.cloned(),
         };
         self.queue.get_or_insert_default().push(sequence, item);
-        Delivery::Queued
+        Delivery::Queued { wake: false }
     }
 
     /// Whether one more message is left to the engine: there are such already, or the queue has its share
@@ -321,13 +323,13 @@ impl State {
     /// Leaves one more message to the engine, behind those that it has alone.
     fn extend_tail(&mut self, shared: &Shared, offer: &Offer<'_>) -> Delivery {
         // In memory until the engine has it.
-        if offer.message.store(&shared.budget).is_none() {
+        let Some(message) = offer.message.store(&shared.budget) else {
             self.drop_messages(shared, DropReason::MemoryFull, 1);
             return Delivery::Dropped {
                 reason: DropReason::MemoryFull,
                 wake: false,
             };
-        }
+        };
         let sequence = self.next_sequence();
         let holding = self.holding.is_some();
         if let Some(durable) = self.keeper() {
@@ -335,10 +337,13 @@ impl State {
             if holding && version > 0 {
                 durable.pass_by(offer.message.topic.as_str(), version);
             }
-            durable.extend_tail(Place(sequence), offer.message.size());
+            durable.extend_tail(Place(sequence), message);
         }
         self.note_delivered(|| offer.entry(sequence, Stage::Queued));
-        Delivery::Queued
+        // A connection that has read up to here goes on when the engine has been told.
+        Delivery::Queued {
+            wake: self.link.is_some(),
+        }
     }
 
     /// Whether a connection is there that is not about to end.

@@ -3,6 +3,7 @@
 //! Changes are noted under the session's lock and told before it is given back ([`Durable::tell`]), so
 //! that the engine sees them in the order in which memory did.
 
+use std::collections::VecDeque;
 use std::num::NonZeroU16;
 use std::sync::Arc;
 
@@ -34,6 +35,11 @@ pub(crate) struct Durable {
     delivered: Option<QueueEntry>,
     /// The queue's end that is on disk only.
     pub(super) tail: Backlog,
+    /// Messages that joined the tail and of which the engine may not have been told yet, in their order:
+    /// places are given under the session's lock, and publishers tell after it.
+    joining: VecDeque<(Place, Arc<StoredMessage>)>,
+    /// Messages that were acknowledged before the engine was told of them.
+    early: Vec<(Place, Arc<StoredMessage>)>,
     /// The first exchange whose message is on disk only.
     pub(super) unloaded: Option<Place>,
     /// A read is under way.
@@ -56,6 +62,8 @@ impl Durable {
             appends: Vec::new(),
             delivered: None,
             tail: Backlog::EMPTY,
+            joining: VecDeque::new(),
+            early: Vec::new(),
             unloaded: None,
             reading: false,
             passed_by: Vec::new(),
@@ -74,7 +82,10 @@ impl Durable {
     }
 
     /// One more message waits on disk only.
-    pub(super) fn extend_tail(&mut self, place: Place, size: usize) {
+    pub(super) fn extend_tail(&mut self, place: Place, message: Arc<StoredMessage>) {
+        let size = message.size();
+        self.first_untold();
+        self.joining.push_back((place, message));
         if self.tail.messages == 0 {
             self.tail.first = place;
         }
@@ -101,6 +112,35 @@ impl Durable {
     /// Those changes.
     pub(super) fn take_passed_by(&mut self) -> Vec<(Box<str>, u64)> {
         std::mem::take(&mut self.passed_by)
+    }
+
+    /// The first message of the tail that the engine may not have been told of: one that is read before it may
+    /// come without it.
+    pub(super) fn first_untold(&mut self) -> Option<Place> {
+        while let Some((place, message)) = self.joining.front() {
+            if message.kept().is_none() {
+                return Some(*place);
+            }
+            self.joining.pop_front();
+        }
+        None
+    }
+
+    /// A message waits no more, but the engine would hear that before it hears of the message.
+    pub(super) fn note_early(&mut self, place: Place, message: Arc<StoredMessage>) {
+        self.early.push((place, message));
+    }
+
+    /// Notes the end of those that the engine has been told of since.
+    fn note_told(&mut self) {
+        let changes = &mut self.changes;
+        self.early.retain(|(place, message)| {
+            let told = message.kept().is_some();
+            if told {
+                changes.push(SessionChange::Done(*place));
+            }
+            !told
+        });
     }
 
     /// Whether there is anything to tell.
@@ -150,8 +190,16 @@ impl State {
     pub(crate) fn tell(&mut self, shared: &Shared) -> Ticket {
         let epoch = self.epoch;
         match self.durable.as_deref_mut() {
-            Some(durable) if !durable.is_silent() => durable.tell(&*shared.store, epoch),
-            _ => Ticket::ready(),
+            Some(durable) => {
+                if !durable.early.is_empty() {
+                    durable.note_told();
+                }
+                if durable.is_silent() {
+                    return Ticket::ready();
+                }
+                durable.tell(&*shared.store, epoch)
+            }
+            None => Ticket::ready(),
         }
     }
 
@@ -163,11 +211,17 @@ impl State {
     }
 
     /// The message of an exchange waits no more.
-    pub(super) fn note_closed(&mut self, id: NonZeroU16, place: u64) {
-        if let Some(durable) = self.durable.as_deref_mut() {
-            durable.waits.remove(&id);
+    pub(super) fn note_closed(&mut self, id: NonZeroU16, flight: Flight) {
+        let Some(durable) = self.durable.as_deref_mut() else {
+            return;
+        };
+        durable.waits.remove(&id);
+        match flight.message {
+            Some(message) if message.kept().is_none() => {
+                durable.note_early(Place(flight.sequence), message);
+            }
+            _ => self.note_done(flight.sequence),
         }
-        self.note_done(place);
     }
 
     /// A message at `place` waits no more.

@@ -273,7 +273,6 @@ impl State {
         let Some(message) = flight.message.clone() else {
             return;
         };
-        let place = flight.sequence;
         let takes_quota = !std::mem::replace(&mut flight.counted, true);
         let (qos, retain) = (flight.qos(), flight.retain);
         let identifiers = flight.identifiers.clone();
@@ -287,7 +286,6 @@ impl State {
         let sent = self.encode(&view, qos, retain, old, Some(id), &identifiers, expires_in);
         if let Err(reason) = sent {
             self.restore_quota_of(Some(id));
-            self.note_closed(id, place);
             self.drop_messages(shared, reason, 1);
         }
     }
@@ -310,7 +308,7 @@ impl State {
             if flight.counted {
                 self.restore_quota_of(Some(id));
             }
-            self.note_closed(id, flight.sequence);
+            self.note_closed(id, flight);
             self.drop_messages(shared, DropReason::StoreFailed, 1);
         }
     }
@@ -382,7 +380,7 @@ impl State {
         if let Some(flight) = self.inflight.remove(id) {
             counted = flight.counted;
             if self.durable.is_some() {
-                self.note_closed(id, flight.sequence);
+                self.note_closed(id, flight);
             }
         }
         if refused {

@@ -35,6 +35,8 @@ pub(super) struct PageRequest {
     from: Place,
     /// The end of what was on disk only when it was asked for.
     last: Place,
+    /// The engine has been told of everything before this.
+    told_before: Place,
 }
 
 impl super::State {
@@ -49,9 +51,14 @@ impl super::State {
         if durable.reading {
             return None;
         }
+        let told_before = durable.first_untold().unwrap_or(Place(u64::MAX));
+        let waits = durable.has_tail() && durable.tail.first < told_before;
         let from = match durable.unloaded {
+            // Something that waits may stand before it: Sent is told of later ones first when publishers
+            // race.
+            Some(place) if waits => place.min(durable.tail.first),
             Some(place) => place,
-            None if durable.has_tail() && low => durable.tail.first,
+            None if waits && low => durable.tail.first,
             None => return None,
         };
         durable.reading = true;
@@ -59,6 +66,7 @@ impl super::State {
             session: durable.session,
             from,
             last: durable.tail.last,
+            told_before,
         })
     }
 }
@@ -69,6 +77,7 @@ impl Session {
         let page = Page {
             session: Arc::clone(self),
             last: request.last,
+            told_before: request.told_before,
             entries: Vec::new(),
             bytes: 0,
         };
@@ -81,6 +90,7 @@ impl Session {
 struct Page {
     session: Arc<Session>,
     last: Place,
+    told_before: Place,
     entries: Vec<(QueueEntry, Option<Arc<StoredMessage>>)>,
     bytes: usize,
 }
@@ -137,16 +147,20 @@ impl Locked<'_> {
             return;
         }
         let mut next = Place(0);
+        let told_before = page.told_before;
         for (entry, message) in page.entries {
             next = Place(entry.place.0 + 1);
             match entry.stage {
                 Stage::Received(_) => {}
                 Stage::Sent(id) => self.load_flight(id, entry.place, message),
+                // It may stand behind one that was not told of in time.
+                Stage::Queued if entry.place >= told_before => {}
                 Stage::Queued => self.load_queued(entry, message),
             }
         }
         // Nothing has joined the tail since it was asked for: what was not found is not there.
         let settled = whole
+            && told_before == Place(u64::MAX)
             && self
                 .durable
                 .as_ref()
@@ -156,7 +170,7 @@ impl Locked<'_> {
         } else if let Some(durable) = self.durable.as_deref_mut()
             && durable.has_tail()
         {
-            durable.tail.first = durable.tail.first.max(next);
+            durable.tail.first = durable.tail.first.max(next.min(told_before));
         }
         let lost_before = if whole { Place(u64::MAX) } else { next };
         self.give_up_before(lost_before);
@@ -238,8 +252,10 @@ impl Locked<'_> {
             let Some(id) = id else {
                 return;
             };
-            self.inflight.remove(id);
-            self.note_closed(id, lost.0);
+            let Some(flight) = self.inflight.remove(id) else {
+                return;
+            };
+            self.note_closed(id, flight);
             self.drop_one(DropReason::StoreFailed);
         }
     }
