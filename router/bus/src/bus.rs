@@ -456,8 +456,11 @@ impl Bus {
             ticket = self.keep(&message, &fan_out.references, origin, ticket);
             if message.qos.is_acknowledged() {
                 // Those who were served before may have waited for this, and sleep.
-                let all = fan_out.targets.plain.iter();
-                touched.extend(all.map(|target| Arc::clone(&target.subscriber)));
+                let targets = &fan_out.targets;
+                let all = targets.plain.iter().map(|target| &target.subscriber);
+                let members = targets.groups.iter().flat_map(|group| &group.members);
+                let all = all.chain(members.map(|member| &member.subscriber));
+                touched.extend(all.map(Arc::clone));
             }
         }
         if fan_out.memory_full {

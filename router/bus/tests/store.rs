@@ -696,6 +696,39 @@ fn a_page_that_is_read_while_the_engine_is_being_told_passes_over_nothing() {
 }
 
 #[test]
+fn the_engine_hears_of_a_message_before_it_hears_that_it_is_sent() {
+    for qos in [QoS::AtLeastOnce, QoS::ExactlyOnce] {
+        let (bus, store) = setup();
+        let client = bus.connect_with("c", |request| {
+            request.clean_start = false;
+            request.expiry = 3_600;
+            request.receive_maximum = id(1);
+        });
+        let client = Arc::new(Mutex::new(client));
+        client.lock().unwrap().subscribe("t", qos);
+        let publisher = bus.connect("p");
+        let _ = publisher.publish("t", "m0", QoS::AtLeastOnce);
+        let fast = Arc::clone(&client);
+        in_the_middle(&bus, "t", move || {
+            // The window opens, and the client asks for more.
+            let mut client = fast.lock().unwrap();
+            let got = client.read();
+            client.acknowledge(got[0].id());
+            assert_eq!(client.payloads(), [""; 0]);
+            client.wakes();
+        });
+        let _ = publisher.publish("t", "m1", qos);
+        let mut client = client.lock().unwrap();
+        assert!(
+            client.wakes() > 0,
+            "{qos:?}: woken when the engine has been told"
+        );
+        assert_eq!(client.payloads(), ["m1"], "{qos:?}");
+        assert!(store.crash(0).queue("c")[0].starts_with("Sent("), "{qos:?}");
+    }
+}
+
+#[test]
 fn what_is_acknowledged_before_the_engine_is_told_of_it_leaves_nothing_behind() {
     let (bus, store) = setup();
     let client = Arc::new(Mutex::new(bus.connect_durable("c")));

@@ -305,7 +305,10 @@ impl State {
             shared: offer.shared.cloned(),
         };
         self.queue.get_or_insert_default().push(sequence, item);
-        Delivery::Queued { wake: false }
+        // A connection that asks before the engine has been told goes on when it has.
+        Delivery::Queued {
+            wake: self.durable.is_some() && self.link.is_some(),
+        }
     }
 
     /// Whether one more message is left to the engine: there are such already, or the queue has its share

@@ -112,9 +112,13 @@ impl State {
     /// The line whose turn it is.
     fn turn(&self, window_open: bool) -> Option<Next> {
         let queue = self.queue.as_deref()?;
-        let tail = self.durable.as_deref().filter(|durable| durable.has_tail());
-        let behind = tail.is_some_and(|durable| !queue.stands_before(durable.tail.first.0));
-        queue.turn(window_open && !behind).map(Next::Queued)
+        // The engine hears of a message before it hears that it is sent: whoever publishes it wakes the
+        // connection when it has.
+        let closed = self.durable.as_deref().is_some_and(|durable| {
+            !queue.first_is_told()
+                || (durable.has_tail() && !queue.stands_before(durable.tail.first.0))
+        });
+        queue.turn(window_open && !closed).map(Next::Queued)
     }
 
     /// Moves what may go from the queue to the outbox. `true`: more may go when that is written.

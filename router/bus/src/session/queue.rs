@@ -151,6 +151,14 @@ impl Queue {
         }
     }
 
+    /// Whether the engine has been told of the first of the line for QoS 1 and 2.
+    pub(crate) fn first_is_told(&self) -> bool {
+        match self.acknowledged.front().map(|entry| &entry.waiting) {
+            Some(Waiting::One(item)) => item.message.kept().is_some(),
+            Some(Waiting::Retained { .. }) | None => true,
+        }
+    }
+
     /// Messages of the line for QoS 1 and 2 that stand before `sequence`.
     pub(crate) fn stands_before(&self, sequence: u64) -> bool {
         let front = self.acknowledged.front();
