@@ -23,10 +23,15 @@ pub struct Response {
 #[must_use]
 #[track_caller]
 pub fn get(address: SocketAddr, path: &str) -> Response {
-    exchange(address, path).unwrap_or_else(|error| panic!("GET {path} from {address}: {error}"))
+    try_get(address, path).unwrap_or_else(|error| panic!("GET {path} from {address}: {error}"))
 }
 
-fn exchange(address: SocketAddr, path: &str) -> std::io::Result<Response> {
+/// As [`get`].
+///
+/// # Errors
+///
+/// If there is no answer within ten seconds, or none that is HTTP.
+pub fn try_get(address: SocketAddr, path: &str) -> std::io::Result<Response> {
     let patience = Duration::from_secs(10);
     let mut stream = TcpStream::connect_timeout(&address, patience)?;
     stream.set_read_timeout(Some(patience))?;

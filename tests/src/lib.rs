@@ -29,7 +29,7 @@ pub mod wire;
 
 pub use binary::tidegate;
 pub use gateway::{Gateway, eventually};
-pub use http::{Response, get};
+pub use http::{Response, get, try_get};
 pub use names::unique;
 pub use noise::Noise;
 pub use peer::{mosquitto, rumqttd, workspace};

@@ -213,7 +213,7 @@ impl Bus {
             };
             if let Some(durable) = &mut state.durable {
                 durable.note(change);
-                retained_owed = std::mem::take(&mut durable.retained_owed);
+                retained_owed = durable.take_retained_owed();
             } else if was_kept {
                 // It is replaced by one that is not kept.
                 let ended = [SessionChange::Ended];

@@ -55,7 +55,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             sync: Sync::Always,
-            cache_bytes: 32 << 20,
+            cache_bytes: 8 << 20,
             journal_bytes: 128 << 20,
             memtable_bytes: 32 << 20,
             intake_bytes: 256 << 20,

@@ -95,10 +95,10 @@ impl Tables {
             // compressor might make differently.
             .journal_compression(CompressionType::None)
             .open()?;
-        let small = || KeyspaceCreateOptions::default().max_memtable_size(8 << 20);
+        let small = || KeyspaceCreateOptions::default().max_memtable_size(2 << 20);
         let large = || KeyspaceCreateOptions::default().max_memtable_size(settings.memtable_bytes);
         Ok(Self {
-            meta: db.keyspace("meta", || small().max_memtable_size(4 << 20))?,
+            meta: db.keyspace("meta", small)?,
             sessions: db.keyspace("sessions", small)?,
             state: db.keyspace("state", small)?,
             queue: db.keyspace("queue", large)?,

@@ -1,5 +1,4 @@
-//! When the disk is full: on a small file system that this test mounts for itself, in namespaces of its own
-//! (`unshare` of util-linux), and runs in as a process of its own.
+//! When the disk is full: on a small file system that this test mounts for itself.
 
 #![allow(
     clippy::unwrap_used,
@@ -9,33 +8,20 @@
 
 mod support;
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::{env, fs};
+use std::fs;
+use std::path::Path;
 
 use support::*;
 use tidegate_bus::{Place, SessionChange, Store, StoreError};
 use tidegate_store::{Engine, Settings, verify};
 
-/// Names the small file system, to the process that runs on it.
-const SMALL_DISK: &str = "TIDEGATE_SMALL_DISK";
-
 #[test]
 fn a_full_disk_refuses_publications_until_there_is_room() {
-    if let Some(small) = env::var_os(SMALL_DISK) {
-        return fill_and_empty(&PathBuf::from(small));
-    }
-    let small = tempfile::tempdir().unwrap();
-    let mounted = r#"mount -t tmpfs -o size=200m none "$TIDEGATE_SMALL_DISK" && exec "$0" "$@""#;
     let name = "a_full_disk_refuses_publications_until_there_is_room";
-    let status = Command::new("unshare")
-        .args(["--user", "--map-root-user", "--mount", "sh", "-c", mounted])
-        .arg(env::current_exe().unwrap())
-        .args([name, "--exact", "--nocapture"])
-        .env(SMALL_DISK, small.path())
-        .status()
-        .unwrap();
-    assert!(status.success(), "{status}");
+    let script = r#"mount -t tmpfs -o size=200m none "$TIDEGATE_MOUNTED" && exec "$0" "$@""#;
+    if let Some(small) = mounted(name, script) {
+        fill_and_empty(&small);
+    }
 }
 
 fn fill_and_empty(small: &Path) {

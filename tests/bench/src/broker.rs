@@ -59,6 +59,19 @@ impl Carrier {
     }
 }
 
+/// What is asked of a broker that is started.
+#[derive(Clone, Copy)]
+pub struct Start<'a> {
+    /// What carries MQTT.
+    pub carrier: Carrier,
+    /// What it shows.
+    pub certificate: &'a Certificate,
+    /// Where it must keep what it acknowledges, if it must: it goes on with what is there.
+    pub data: Option<&'a Path>,
+    /// How long it may take to listen.
+    pub patience: Duration,
+}
+
 /// The certificate that every broker shows.
 pub struct Certificate {
     directory: TempDir,
@@ -104,6 +117,8 @@ pub struct Instance {
     pub v3: SocketAddr,
     /// Where it speaks MQTT 5.0.
     pub v5: SocketAddr,
+    /// Where it shows its metrics, if it was told to.
+    pub metrics: Option<SocketAddr>,
     process: Process,
 }
 
@@ -136,6 +151,12 @@ impl Instance {
         let log = self.process.log();
         let last = log.trim_end().lines().last().unwrap_or("nothing");
         Some(format!("the broker ended with {status} and wrote: {last}"))
+    }
+
+    /// Ends it without a word, as a crash would.
+    pub fn kill(self) {
+        // A process that is dropped is killed, and waited for.
+        drop(self.process);
     }
 
     /// Ends it: by request, and if that is not heard by force.
@@ -234,6 +255,8 @@ impl Broker {
                 let told = "nothing but where to listen, its directory and its certificate";
                 let build = "a binary that was given: the commit above need not be its own";
                 let mut all = vec![told.to_owned()];
+                let queues = DURABLE.iter();
+                all.extend(queues.map(|(setting, why)| format!("`{setting}`: {why}")));
                 all.extend(given.then(|| build.to_owned()));
                 all
             }
@@ -255,25 +278,37 @@ impl Broker {
     /// # Errors
     ///
     /// If it cannot do this, or does not listen within `patience`; what it wrote is part of the error.
-    pub fn start(
-        &self,
-        carrier: Carrier,
-        certificate: &Certificate,
-        patience: Duration,
-    ) -> Result<Instance, NotStarted> {
+    pub fn start(&self, start: Start<'_>) -> Result<Instance, NotStarted> {
+        let Start {
+            carrier, patience, ..
+        } = start;
+        let durable = |why: &str| match start.data {
+            None => Ok(()),
+            Some(_) => Err(NotStarted::NotCompared(why.to_owned())),
+        };
         match &self.kind {
-            Kind::Tidegate { binary, .. } => tidegate(binary, carrier, certificate, patience),
-            Kind::Mosquitto(binary) => start_mosquitto(binary, carrier, certificate, patience),
+            Kind::Tidegate { binary, .. } => tidegate(binary, start),
+            Kind::Mosquitto(binary) => {
+                durable("it acknowledges what is not on the disk yet")?;
+                start_mosquitto(binary, start)
+            }
             Kind::Rumqttd(binary) => {
+                durable("it keeps nothing on the disk")?;
                 only_tcp(carrier, "our build of rumqttd is without TLS and WebSocket")?;
                 let (process, [v3, v5]) = Process::launch(patience, |_, [v3, v5]| {
                     let mut command = Command::new(binary);
                     command.args(["--v4", &v3.to_string(), "--v5", &v5.to_string()]);
                     Ok(command)
                 })?;
-                Ok(Instance { v3, v5, process })
+                Ok(Instance {
+                    v3,
+                    v5,
+                    metrics: None,
+                    process,
+                })
             }
             Kind::Peer { port, command } => {
+                durable("of a peer that was given it is not known when it acknowledges")?;
                 only_tcp(carrier, "of a peer that was given only TCP is known")?;
                 peer(*port, command, patience)
             }
@@ -288,22 +323,36 @@ fn only_tcp(carrier: Carrier, why: &str) -> Result<(), NotStarted> {
     }
 }
 
-fn tidegate(
-    binary: &Path,
-    carrier: Carrier,
-    certificate: &Certificate,
-    patience: Duration,
-) -> Result<Instance, NotStarted> {
-    let (process, [address]) = Process::launch(patience, |directory, [address]| {
+/// What the gateway is told where what it acknowledges must be kept, and why.
+const DURABLE: [(&str, &str); 2] = [
+    (
+        "limits.max_queued_messages=2000000",
+        "in the durable scenarios, one of which has 1,000,000 messages wait for one client: by default 10,000 do",
+    ),
+    ("limits.max_queued_size=1GiB", "the same in bytes"),
+];
+
+fn tidegate(binary: &Path, start: Start<'_>) -> Result<Instance, NotStarted> {
+    let Start {
+        carrier,
+        certificate,
+        ..
+    } = start;
+    let command = |data: &Path, address: SocketAddr, http: Option<SocketAddr>| {
         let mut command = Command::new(binary);
-        command
-            .arg("run")
-            .arg("--data-dir")
-            .arg(directory.join("data"));
+        command.arg("run").arg("--data-dir").arg(data);
         let mut set = |setting: String| {
             command.args(["--set", &setting]);
         };
-        set("http.enabled=false".to_owned());
+        match http {
+            None => set("http.enabled=false".to_owned()),
+            Some(http) => {
+                set(format!("http.bind={http}"));
+                for (setting, _) in DURABLE {
+                    set(setting.to_owned());
+                }
+            }
+        }
         for scheme in ["mqtt", "mqtts", "ws", "wss"] {
             if scheme == carrier.scheme() {
                 set(format!("listeners.{scheme}.bind={address}"));
@@ -316,11 +365,28 @@ fn tidegate(
             set(format!("listeners.mqtts.tls.cert={}", file.display()));
             set(format!("listeners.mqtts.tls.key={}", key.display()));
         }
-        Ok(command)
-    })?;
+        command
+    };
+    let (process, address, metrics) = match start.data {
+        None => {
+            let launched = Process::launch(start.patience, |directory, [address]| {
+                Ok(command(&directory.join("data"), address, None))
+            });
+            let (process, [address]) = launched?;
+            (process, address, None)
+        }
+        Some(data) => {
+            let launched = Process::launch(start.patience, |_, [address, http]| {
+                Ok(command(data, address, Some(http)))
+            });
+            let (process, [address, http]) = launched?;
+            (process, address, Some(http))
+        }
+    };
     Ok(Instance {
         v3: address,
         v5: address,
+        metrics,
         process,
     })
 }
@@ -347,12 +413,13 @@ const MOSQUITTO: [(&str, &str); 6] = [
     ),
 ];
 
-fn start_mosquitto(
-    binary: &Path,
-    carrier: Carrier,
-    certificate: &Certificate,
-    patience: Duration,
-) -> Result<Instance, NotStarted> {
+fn start_mosquitto(binary: &Path, start: Start<'_>) -> Result<Instance, NotStarted> {
+    let Start {
+        carrier,
+        certificate,
+        patience,
+        ..
+    } = start;
     let command = |directory: &Path, text: &str| {
         let mut all = String::new();
         for (setting, _) in MOSQUITTO {
@@ -389,6 +456,7 @@ fn start_mosquitto(
         Ok((process, [address])) => Ok(Instance {
             v3: address,
             v5: address,
+            metrics: None,
             process,
         }),
         Err(error)
@@ -418,6 +486,7 @@ fn peer(port: u16, command: &str, patience: Duration) -> Result<Instance, NotSta
     Ok(Instance {
         v3: address,
         v5: address,
+        metrics: None,
         process,
     })
 }

@@ -6,6 +6,7 @@
 
 mod broker;
 mod chart;
+mod disk;
 mod figure;
 mod interrupt;
 mod load;
@@ -21,16 +22,16 @@ mod scenario;
 mod table;
 mod verdict;
 
-pub use broker::{Broker, Carrier, Certificate, Instance, NotStarted};
+pub use broker::{Broker, Carrier, Certificate, Instance, NotStarted, Start};
 pub use chart::Chart;
 pub use interrupt::{is_interrupted, listen};
 pub use load::load;
 pub use machine::Machine;
-pub use order::{Idle, Order, Pace, Retained, Shape, Traffic, Version, Workload};
+pub use order::{Idle, Order, Pace, Queues, Retained, Sessions, Shape, Traffic, Version, Workload};
 pub use page::{DATA, DIRECTORY, files, plain, read, write};
-pub use reply::{Connections, Latency, Measurement, Reply};
+pub use reply::{Appends, Connections, Durable, Latency, Measurement, Queued, Reply, Stored};
 pub use report::{
-    Absent, AtBroker, Compared, Figures, Missing, Outcome, Ran, Report, Settings, Spread,
+    Absent, AtBroker, Compared, Earlier, Figures, Missing, Outcome, Ran, Report, Settings, Spread,
 };
 pub use round::Setting;
 pub use run::run;

@@ -19,6 +19,12 @@ pub struct Order {
     pub authority: Option<PathBuf>,
     /// The broker's process: its processor time and memory are what is measured.
     pub pid: u32,
+    /// Where it keeps what must survive it, if it was told where.
+    #[serde(default)]
+    pub data: Option<PathBuf>,
+    /// Where it shows the metrics of the gateway, if it does: they tell its syncs.
+    #[serde(default)]
+    pub metrics: Option<SocketAddr>,
     /// Seconds of load before anything counts.
     pub warm_up: f64,
     /// Seconds that count.
@@ -37,6 +43,18 @@ pub enum Workload {
     Idle(Idle),
     /// Retained messages, sent to whoever subscribes.
     Retained(Retained),
+    /// Messages for sessions whose clients are away, and come back.
+    Queues(Queues),
+    /// Sessions whose clients are away.
+    Sessions(Sessions),
+}
+
+impl Workload {
+    /// Whether messages are part of it.
+    #[must_use]
+    pub fn delivers(&self) -> bool {
+        !matches!(self, Self::Idle(_) | Self::Sessions(_))
+    }
 }
 
 /// Messages from publishers to subscribers.
@@ -62,6 +80,10 @@ pub struct Traffic {
     /// Whether publishes carry the properties of a telemetry client (MQTT 5.0): content type, message
     /// expiry, two user properties.
     pub properties: bool,
+    /// Whether the sessions of subscribers outlive their connections: what they wait for must be kept
+    /// before it is acknowledged.
+    #[serde(default)]
+    pub durable: bool,
     /// How fast.
     pub pace: Pace,
 }
@@ -131,4 +153,46 @@ pub struct Retained {
     pub payload: u32,
     /// Connections that subscribe.
     pub subscribers: u32,
+}
+
+/// Messages for sessions whose clients are away: published at QoS 1 in a closed loop until each publisher
+/// has published its share, then the clients come back and receive them all.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Queues {
+    /// The protocol's version.
+    pub version: Version,
+    /// Sessions; every message waits for each of them.
+    pub sessions: u32,
+    /// Connections that publish.
+    pub publishers: u32,
+    /// Messages of each publisher.
+    pub messages: u64,
+    /// Bytes of payload; at least 20.
+    pub payload: u32,
+    /// Messages of a publisher that are not acknowledged, at most.
+    pub window: u32,
+}
+
+impl Queues {
+    /// Messages of all publishers.
+    #[must_use]
+    pub fn all_messages(&self) -> u64 {
+        self.messages * u64::from(self.publishers)
+    }
+}
+
+/// Sessions whose clients are away, with one subscription each: what they cost, and how long the broker
+/// takes to have them again when it was killed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sessions {
+    /// The protocol's version.
+    pub version: Version,
+    /// Sessions when memory and disk are looked at first.
+    pub first: u32,
+    /// Sessions in the end.
+    pub sessions: u32,
+    /// Seconds from the last DISCONNECT until memory and disk are looked at.
+    pub settle: f64,
 }

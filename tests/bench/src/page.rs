@@ -73,7 +73,7 @@ pub fn read(directory: &Path) -> Result<Report> {
 #[must_use]
 pub fn plain(report: &Report) -> String {
     let mut out = String::new();
-    for table in [Table::deliveries(report), Table::connections(report)] {
+    for (_, table) in tables(report) {
         if !table.is_empty() {
             out += &format!("\n{}", table.plain());
         }
@@ -88,6 +88,16 @@ pub fn plain(report: &Report) -> String {
         out += &format!("\n{}\n", missing.join("\n"));
     }
     out
+}
+
+fn tables(report: &Report) -> [(&'static str, Table); 5] {
+    [
+        ("Messages", Table::deliveries(report)),
+        ("Connections", Table::connections(report)),
+        ("Messages that are kept", Table::durable(report)),
+        ("Messages for clients that are away", Table::queues(report)),
+        ("Sessions whose clients are away", Table::sessions(report)),
+    ]
 }
 
 fn page(report: &Report, charts: &[&str]) -> String {
@@ -124,17 +134,18 @@ fn page(report: &Report, charts: &[&str]) -> String {
         let table = Table::verdicts(&verdicts).markdown();
         out += &format!("\n## Targets\n\n{}\n\n{table}", count(&verdicts));
     }
-    for (title, table) in [
-        ("Messages", Table::deliveries(report)),
-        ("Connections", Table::connections(report)),
-    ] {
+    for (title, table) in tables(report) {
         if !table.is_empty() {
             out += &format!("\n## {title}\n\n{}", table.markdown());
         }
     }
     out += "\n## Scenarios\n\n";
     for ran in &report.scenarios {
-        out += &format!("- `{}`: {}\n", ran.name, ran.title);
+        out += &format!("- `{}`: {}", ran.name, ran.title);
+        if let Some(run) = &ran.earlier {
+            out += &format!(" (measured {}, commit {})", run.date, run.commit);
+        }
+        out.push('\n');
     }
     out += &left_out(report);
     out += "\n## Brokers\n\nWhat each was told beyond its defaults:\n\n";

@@ -40,6 +40,15 @@ pub struct Measurement {
     pub latency: Option<Latency>,
     /// Of a workload that opens connections.
     pub connections: Option<Connections>,
+    /// Of a workload whose messages must be kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub durable: Option<Durable>,
+    /// Of a workload whose messages wait for clients that are away.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queues: Option<Queued>,
+    /// Of a workload of sessions whose clients are away.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sessions: Option<Stored>,
 }
 
 /// Quantiles of latency, in microseconds.
@@ -66,4 +75,60 @@ pub struct Connections {
     pub cpu: f64,
     /// Growth of the broker's resident memory for each, in bytes.
     pub bytes: f64,
+}
+
+/// What was acknowledged because it was kept, and what the disk would allow.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Durable {
+    /// Publishes that the broker acknowledged.
+    pub acknowledged: u64,
+    /// Seconds that this took.
+    pub seconds: f64,
+    /// Bytes of a publish as it is sent, without its packet identifier: the least that has to be kept.
+    pub bytes: u64,
+    /// Syncs of the broker meanwhile, if it tells.
+    pub syncs: Option<u64>,
+    /// What the same disk does with a bare file.
+    pub disk: Option<Appends>,
+}
+
+/// Appending to a bare file, each time followed by fdatasync.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Appends {
+    /// Syncs a second, with the bytes of one publish each.
+    pub single: f64,
+    /// Publishes a second, with as many to a sync as the broker had.
+    pub grouped: f64,
+}
+
+/// What it cost to keep messages for clients that were away, and to hand them out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Queued {
+    /// Growth of the broker's files by message, in bytes, if it was told where to have them.
+    pub disk: Option<f64>,
+    /// Seconds from the first CONNECT of a client that comes back to the first message.
+    pub first: f64,
+    /// Resident memory of the broker when its clients come back, in bytes.
+    pub before: u64,
+    /// The most that was seen until they had everything.
+    pub peak: u64,
+}
+
+/// What sessions cost whose clients are away.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Stored {
+    /// Sessions that were made a second, each with CONNECT, SUBSCRIBE and DISCONNECT.
+    pub rate: f64,
+    /// Growth of the broker's resident memory for each, in bytes.
+    pub memory: f64,
+    /// The same in the process that was started again.
+    pub memory_again: f64,
+    /// Growth of the broker's files for each, in bytes.
+    pub disk: f64,
+    /// Seconds from the start of the new process until the first session was resumed.
+    pub restart: f64,
 }

@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::machine::Machine;
 use crate::order::Workload;
-use crate::reply::Measurement;
+use crate::reply::{Durable, Measurement};
+use crate::scenario::Scenario;
 
 /// What a run found.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -77,6 +78,19 @@ pub struct Ran {
     pub workload: Workload,
     /// What came of it, by broker.
     pub results: Vec<AtBroker>,
+    /// The run that it is of, if that is an earlier one than the report's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub earlier: Option<Earlier>,
+}
+
+/// An earlier run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Earlier {
+    /// When it began, RFC 3339.
+    pub date: String,
+    /// The commit of the working tree.
+    pub commit: String,
 }
 
 /// A scenario at one broker.
@@ -129,6 +143,51 @@ pub struct Figures {
     pub connect_cpu: Option<Spread>,
     /// Resident memory of the broker per connection, in bytes.
     pub connection_bytes: Option<Spread>,
+    /// Publishes a second that were acknowledged because they were kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept_rate: Option<Spread>,
+    /// Publishes a second that the same disk allows with a bare file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bare_rate: Option<Spread>,
+    /// The first as a part of the second, round by round.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub of_bare: Option<Spread>,
+    /// Publishes to a sync.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub per_sync: Option<Spread>,
+    /// Syncs a second.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sync_rate: Option<Spread>,
+    /// Syncs a second of a bare file, with one publish each.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bare_sync_rate: Option<Spread>,
+    /// Bytes on disk for a message that waits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message_disk: Option<Spread>,
+    /// Seconds until who came back had the first message.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first: Option<Spread>,
+    /// Bytes of memory when who was away came back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<Spread>,
+    /// Bytes by which it grew until all was delivered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub growth: Option<Spread>,
+    /// Sessions made a second.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session_rate: Option<Spread>,
+    /// Bytes of memory for a session whose client is away.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session_memory: Option<Spread>,
+    /// The same after a restart.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session_memory_again: Option<Spread>,
+    /// Bytes on disk for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session_disk: Option<Spread>,
+    /// Seconds from the start until a session went on that another process had.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restart: Option<Spread>,
     /// Deliveries that never came, of all rounds together.
     pub lost: u64,
     /// Deliveries that came more than once, of all rounds together.
@@ -243,11 +302,43 @@ impl Figures {
             connect_rate: spread(|round| Some(round.connections?.rate)),
             connect_cpu: spread(|round| Some(round.connections?.cpu)),
             connection_bytes: spread(|round| Some(round.connections?.bytes)),
+            kept_rate: spread(|round| kept_rate(round.durable?)),
+            bare_rate: spread(|round| Some(round.durable?.disk?.grouped)),
+            of_bare: spread(|round| {
+                let durable = round.durable?;
+                per(kept_rate(durable)?, durable.disk?.grouped)
+            }),
+            per_sync: spread(|round| {
+                let durable = round.durable?;
+                per(durable.acknowledged as f64, durable.syncs? as f64)
+            }),
+            sync_rate: spread(|round| {
+                let durable = round.durable?;
+                per(durable.syncs? as f64, durable.seconds)
+            }),
+            bare_sync_rate: spread(|round| Some(round.durable?.disk?.single)),
+            message_disk: spread(|round| round.queues?.disk),
+            first: spread(|round| Some(round.queues?.first)),
+            before: spread(|round| Some(round.queues?.before as f64)),
+            growth: spread(|round| {
+                let queues = round.queues?;
+                Some(queues.peak.saturating_sub(queues.before) as f64)
+            }),
+            session_rate: spread(|round| Some(round.sessions?.rate)),
+            session_memory: spread(|round| Some(round.sessions?.memory)),
+            session_memory_again: spread(|round| Some(round.sessions?.memory_again)),
+            session_disk: spread(|round| Some(round.sessions?.disk)),
+            restart: spread(|round| Some(round.sessions?.restart)),
             lost: sum(|round| round.lost),
             duplicated: sum(|round| round.duplicated),
             out_of_order: sum(|round| round.out_of_order),
         })
     }
+}
+
+/// Publishes a second that were acknowledged.
+fn kept_rate(durable: Durable) -> Option<f64> {
+    per(durable.acknowledged as f64, durable.seconds)
 }
 
 /// A part of nothing is no figure.
@@ -256,6 +347,45 @@ fn per(figure: f64, of: f64) -> Option<f64> {
 }
 
 impl Report {
+    /// With the scenarios of an earlier report that were not run again, in the order of all scenarios.
+    ///
+    /// # Errors
+    ///
+    /// If they cannot stand beside these: they are of another machine, of other settings, or of brokers that
+    /// took no part.
+    pub fn with_earlier(mut self, earlier: Self) -> Result<Self, String> {
+        if self.machine != earlier.machine {
+            return Err("the earlier figures are of another machine".to_owned());
+        }
+        if self.settings != earlier.settings {
+            return Err("the earlier figures are of other rounds or seconds".to_owned());
+        }
+        let takes_part = |other: &Compared| {
+            let same = |own: &Compared| own.name == other.name && own.version == other.version;
+            self.brokers.iter().any(same)
+        };
+        if let Some(other) = earlier.brokers.iter().find(|other| !takes_part(other)) {
+            return Err(format!(
+                "{} {} took part in the earlier run only",
+                other.name, other.version
+            ));
+        }
+        let run = Earlier {
+            date: earlier.date,
+            commit: earlier.commit,
+        };
+        for mut ran in earlier.scenarios {
+            if !self.scenarios.iter().any(|own| own.name == ran.name) {
+                ran.earlier.get_or_insert_with(|| run.clone());
+                self.scenarios.push(ran);
+            }
+        }
+        let all = Scenario::all();
+        self.scenarios
+            .sort_by_key(|ran| all.iter().position(|one| one.name == ran.name));
+        Ok(self)
+    }
+
     /// The figures of a broker in a scenario.
     #[must_use]
     pub fn figures(&self, scenario: &str, broker: &str) -> Option<&Figures> {

@@ -1,18 +1,22 @@
 //! One scenario at one broker, once: the broker is started, the load process drives it, both end.
 
+use std::fs;
 use std::io::{BufRead, BufReader, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use tempfile::TempDir;
 
-use crate::broker::{Broker, Certificate, Instance, NotStarted};
+use crate::broker::{Broker, Certificate, Instance, NotStarted, Start};
+use crate::disk::{appends, is_in_memory};
 use crate::interrupt::is_interrupted;
-use crate::order::{Order, Workload};
-use crate::reply::Reply;
+use crate::load::{resident, resume};
+use crate::order::{Order, Sessions, Version, Workload};
+use crate::reply::{Measurement, Reply, Stored};
 use crate::report::Outcome;
 use crate::scenario::Scenario;
 
@@ -39,6 +43,8 @@ pub struct Setting {
     pub seconds: f64,
     /// How long a broker may take to listen.
     pub patience: Duration,
+    /// Where brokers have what they must keep.
+    pub disk: PathBuf,
 }
 
 impl Setting {
@@ -49,16 +55,27 @@ impl Setting {
         scenario: &Scenario,
         progress: &mut dyn FnMut(&str),
     ) -> Outcome {
+        let data = match self.data(scenario) {
+            Ok(Ok(data)) => data,
+            Ok(Err(why)) => return Outcome::DoesNotFit(why),
+            Err(error) => return Outcome::Failed(format!("{error:#}")),
+        };
+        let start = Start {
+            carrier: scenario.carrier,
+            certificate: &self.certificate,
+            data: data.as_ref().map(TempDir::path),
+            patience: self.patience,
+        };
         progress("starting");
-        let started = broker.start(scenario.carrier, &self.certificate, self.patience);
-        let mut instance = match started {
+        let mut instance = match broker.start(start) {
             Ok(instance) => instance,
             Err(NotStarted::NotCompared(why)) => return Outcome::NotCompared(why),
             Err(NotStarted::Failed(error)) => {
                 return Outcome::Failed(format!("the broker did not start: {error:#}"));
             }
         };
-        let outcome = match self.drive(&instance, scenario, progress) {
+        let at_rest = resident(instance.pid());
+        let outcome = match self.drive(&instance, scenario, start, progress) {
             Ok(outcome) => outcome,
             Err(error) => Outcome::Failed(format!("{error:#}")),
         };
@@ -75,16 +92,52 @@ impl Setting {
             },
             outcome => outcome,
         };
-        match instance.end() {
-            Ok(()) => outcome,
-            Err(error) => Outcome::Failed(format!("the broker did not end: {error:#}")),
+        let measurement = match outcome {
+            Outcome::Measured(measurement) => measurement,
+            outcome => {
+                return match instance.end() {
+                    Ok(()) => outcome,
+                    Err(error) => Outcome::Failed(format!("the broker did not end: {error:#}")),
+                };
+            }
+        };
+        let followed = match &scenario.workload {
+            Workload::Sessions(sessions) => {
+                instance.kill();
+                start_again(broker, start, sessions, at_rest, &measurement, progress)
+            }
+            _ => instance
+                .end()
+                .context("the broker did not end")
+                .and_then(|()| compare_with_disk(start.data, *measurement, progress)),
+        };
+        match followed {
+            Ok(measurement) => Outcome::Measured(Box::new(measurement)),
+            Err(error) => Outcome::Failed(format!("{error:#}")),
         }
+    }
+
+    /// A directory for what must be kept, if anything must be; or why there is none.
+    fn data(&self, scenario: &Scenario) -> Result<Result<Option<TempDir>, String>> {
+        if !scenario.is_durable() {
+            return Ok(Ok(None));
+        }
+        let named = || format!("{}", self.disk.display());
+        fs::create_dir_all(&self.disk).with_context(named)?;
+        if is_in_memory(&self.disk)? {
+            let why =
+                "is in memory (tmpfs), where a sync costs nothing; --disk names another directory";
+            return Ok(Err(format!("{} {why}", self.disk.display())));
+        }
+        let directory = TempDir::with_prefix_in("bench-", &self.disk).with_context(named)?;
+        Ok(Ok(Some(directory)))
     }
 
     fn drive(
         &self,
         instance: &Instance,
         scenario: &Scenario,
+        start: Start<'_>,
         progress: &mut dyn FnMut(&str),
     ) -> Result<Outcome> {
         let order = Order {
@@ -93,6 +146,8 @@ impl Setting {
             scheme: scenario.carrier.scheme().to_owned(),
             authority: Some(self.certificate.authority()),
             pid: instance.pid(),
+            data: start.data.map(Path::to_path_buf),
+            metrics: instance.metrics,
             warm_up: self.warm_up,
             seconds: self.seconds,
             workload: scenario.workload.clone(),
@@ -103,7 +158,7 @@ impl Setting {
             match load.next()? {
                 Some(Reply::Progress(text)) => progress(&text),
                 Some(Reply::Measured(measurement)) => {
-                    let counts = !matches!(scenario.workload, Workload::Idle(_));
+                    let counts = scenario.workload.delivers();
                     if counts && measurement.deliveries == 0 {
                         let lost = measurement.lost;
                         bail!("nothing was delivered, {lost} deliveries are missing");
@@ -118,6 +173,63 @@ impl Setting {
             }
         }
     }
+}
+
+/// Puts what the disk does with a bare file beside what was kept.
+fn compare_with_disk(
+    data: Option<&Path>,
+    measurement: Measurement,
+    progress: &mut dyn FnMut(&str),
+) -> Result<Measurement> {
+    let (Some(data), Some(mut durable)) = (data, measurement.durable) else {
+        return Ok(measurement);
+    };
+    progress("appending to a bare file");
+    durable.disk = appends(data, &durable)?;
+    Ok(Measurement {
+        durable: Some(durable),
+        ..measurement
+    })
+}
+
+/// Starts a broker that was killed again: its sessions must be there, and soon.
+fn start_again(
+    broker: &Broker,
+    start: Start<'_>,
+    sessions: &Sessions,
+    at_rest: Result<u64>,
+    measurement: &Measurement,
+    progress: &mut dyn FnMut(&str),
+) -> Result<Measurement> {
+    let at_rest = at_rest?;
+    progress("starting again");
+    let began = Instant::now();
+    let instance = match broker.start(start) {
+        Ok(instance) => instance,
+        Err(NotStarted::NotCompared(why)) => bail!(why),
+        Err(NotStarted::Failed(error)) => {
+            return Err(error.context("the broker did not start again"));
+        }
+    };
+    let address = match sessions.version {
+        Version::V3 => instance.v3,
+        Version::V5 => instance.v5,
+    };
+    let resumed = resume(address, sessions.version, sessions.sessions)?;
+    progress(&format!("waiting {} s", sessions.settle));
+    thread::sleep(Duration::try_from_secs_f64(sessions.settle)?);
+    let again = resident(instance.pid())?;
+    instance.end().context("the broker did not end")?;
+    let stored = measurement.sessions.context("sessions without figures")?;
+    Ok(Measurement {
+        lost: resumed.missing,
+        sessions: Some(Stored {
+            memory_again: (again as f64 - at_rest as f64) / f64::from(sessions.sessions),
+            restart: (resumed.first - began).as_secs_f64(),
+            ..stored
+        }),
+        ..*measurement
+    })
 }
 
 /// The load process; it ends with this.

@@ -7,7 +7,6 @@ use crate::broker::Broker;
 use crate::figure::{grouped, micros};
 use crate::interrupt::is_interrupted;
 use crate::machine::{Machine, commit};
-use crate::order::Workload;
 use crate::progress::Progress;
 use crate::report::{Absent, AtBroker, Compared, Outcome, Ran, Report, Settings};
 use crate::round::Setting;
@@ -35,7 +34,7 @@ pub fn run(
         scenarios: Vec::new(),
     };
     let rounds = |scenario: &Scenario| {
-        if matches!(scenario.workload, Workload::Idle(_)) {
+        if scenario.is_long() {
             settings.connection_rounds
         } else {
             settings.rounds
@@ -107,6 +106,7 @@ fn run_scenario(
         results: results
             .map(|(broker, outcomes)| AtBroker::new(&broker.name, outcomes))
             .collect(),
+        earlier: None,
     }
 }
 
@@ -139,6 +139,14 @@ fn short(outcome: &Outcome) -> String {
         Outcome::NotCompared(why) => return format!("not compared: {why}"),
         Outcome::Failed(why) => return format!("failed: {why}"),
     };
+    if let Some(sessions) = measurement.sessions {
+        return format!(
+            "{} bytes of memory and {} on disk each, {} s to start again",
+            grouped(sessions.memory),
+            grouped(sessions.disk),
+            micros(sessions.restart)
+        );
+    }
     if let Some(connections) = measurement.connections {
         return format!(
             "{} connections/s, {} µs of CPU and {} bytes each",
@@ -153,6 +161,10 @@ fn short(outcome: &Outcome) -> String {
         grouped(deliveries / measurement.seconds),
         micros(measurement.broker_cpu * 1e6 / deliveries)
     );
+    if let Some(durable) = measurement.durable {
+        let rate = durable.acknowledged as f64 / durable.seconds;
+        text += &format!(", {} acknowledged/s", grouped(rate));
+    }
     for (count, what) in [
         (measurement.lost, "lost"),
         (measurement.duplicated, "twice"),

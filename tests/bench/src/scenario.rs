@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::broker::Carrier;
-use crate::order::{Idle, Pace, Retained, Shape, Traffic, Version, Workload};
+use crate::order::{Idle, Pace, Queues, Retained, Sessions, Shape, Traffic, Version, Workload};
 
 /// A scenario.
 #[derive(Clone, Debug)]
@@ -18,8 +18,6 @@ pub struct Scenario {
     pub workload: Workload,
     /// What is asked of the gateway, besides that nothing is lost or comes twice.
     pub targets: Vec<Target>,
-    /// Rounds, if it is too long for as many as the others have.
-    pub most_rounds: Option<u32>,
 }
 
 /// What is asked of the gateway in a scenario.
@@ -35,6 +33,26 @@ pub enum Target {
     P99(f64),
     /// Bytes of resident memory per connection, and those that would please us.
     Bytes(f64, Option<f64>),
+    /// Publishes a second that are acknowledged because they are kept: at least so many, or this part of
+    /// what the same disk allows with a bare file and groups of the same size.
+    Durable {
+        /// Publishes a second.
+        least: f64,
+        /// The part.
+        part: f64,
+    },
+    /// Bytes on disk for a message, however many sessions it waits for.
+    MessageDisk(f64),
+    /// Seconds until a client that comes back has the first message.
+    First(f64),
+    /// Bytes by which memory grows while clients that come back take what has waited for them.
+    Growth(f64),
+    /// Bytes of resident memory for a session whose client is away.
+    SessionMemory(f64),
+    /// Bytes on disk for it.
+    SessionDisk(f64),
+    /// Seconds from the start until a session goes on that another process had.
+    Restart(f64),
 }
 
 /// The broker whose figures the targets are parts of.
@@ -57,6 +75,7 @@ const ONE_TO_ONE: Traffic = Traffic {
     topics: 1,
     idle_filters: 0,
     properties: false,
+    durable: false,
     pace: Pace::Window(64),
 };
 
@@ -78,9 +97,28 @@ impl Scenario {
                 subscribers: 10,
             }),
             targets: Vec::new(),
-            most_rounds: None,
         });
+        all.extend(durable());
         all
+    }
+
+    /// Whether it takes too long for as many rounds as the others have.
+    #[must_use]
+    pub fn is_long(&self) -> bool {
+        matches!(
+            self.workload,
+            Workload::Idle(_) | Workload::Queues(_) | Workload::Sessions(_)
+        )
+    }
+
+    /// Whether what is acknowledged must be on a disk.
+    #[must_use]
+    pub fn is_durable(&self) -> bool {
+        match &self.workload {
+            Workload::Traffic(traffic) => traffic.durable,
+            Workload::Queues(_) | Workload::Sessions(_) => true,
+            Workload::Idle(_) | Workload::Retained(_) => false,
+        }
     }
 
     /// Whether the broker sets the pace.
@@ -95,6 +133,25 @@ impl Scenario {
         )
     }
 
+    /// Makes it smaller, if it is one that is long: a part of the messages and sessions, and of the time in
+    /// which they come to rest.
+    pub fn divide(&mut self, by: u32) {
+        match &mut self.workload {
+            Workload::Traffic(_) | Workload::Retained(_) => {}
+            Workload::Idle(idle) => {
+                idle.first = idle.first.div_ceil(by);
+                idle.connections = idle.connections.div_ceil(by);
+                idle.settle /= f64::from(by);
+            }
+            Workload::Queues(queues) => queues.messages = queues.messages.div_ceil(by.into()),
+            Workload::Sessions(sessions) => {
+                sessions.first = sessions.first.div_ceil(by);
+                sessions.sessions = sessions.sessions.div_ceil(by);
+                sessions.settle /= f64::from(by);
+            }
+        }
+    }
+
     /// How long a round takes, about, when messages are counted for `seconds` after `warm_up`.
     #[must_use]
     pub fn expected(&self, warm_up: f64, seconds: f64) -> Duration {
@@ -102,6 +159,13 @@ impl Scenario {
             Workload::Traffic(_) => warm_up + seconds + 1.0,
             Workload::Idle(idle) => 2.0 * idle.settle + f64::from(idle.connections) / 2_000.0,
             Workload::Retained(_) => warm_up + seconds + 2.0,
+            Workload::Queues(queues) => {
+                let messages = queues.all_messages() as f64;
+                5.0 + messages / 50_000.0 + messages * f64::from(queues.sessions) / 200_000.0
+            }
+            Workload::Sessions(sessions) => {
+                3.0 * sessions.settle + f64::from(sessions.sessions) / 2_000.0
+            }
         };
         Duration::try_from_secs_f64(seconds).unwrap_or_default()
     }
@@ -118,7 +182,6 @@ fn traffic() -> Vec<Scenario> {
             carrier: Carrier::Tcp,
             workload: Workload::Traffic(workload),
             targets,
-            most_rounds: None,
         }
     };
     let fan_out = Traffic {
@@ -267,7 +330,6 @@ fn idle() -> Vec<Scenario> {
             settle: 10.0,
         }),
         targets: vec![bytes],
-        most_rounds: Some(1),
     };
     vec![
         scenario(
@@ -287,6 +349,96 @@ fn idle() -> Vec<Scenario> {
             "10,000 connections that do nothing, WebSocket",
             Carrier::WebSocket,
             Target::Bytes(4_096.0, None),
+        ),
+    ]
+}
+
+fn durable() -> Vec<Scenario> {
+    let scenario = |name, title, workload, targets| Scenario {
+        name,
+        title,
+        carrier: Carrier::Tcp,
+        workload,
+        targets,
+    };
+    let acknowledged = Target::Durable {
+        least: 60_000.0,
+        part: 0.7,
+    };
+    let one_to_one = Traffic {
+        version: Version::V5,
+        qos: 1,
+        durable: true,
+        ..ONE_TO_ONE
+    };
+    let fan_out = Queues {
+        version: Version::V5,
+        sessions: 200,
+        publishers: 1,
+        messages: 5_000,
+        payload: 1_024,
+        window: 64,
+    };
+    let drain = Queues {
+        version: Version::V5,
+        sessions: 1,
+        publishers: 50,
+        messages: 20_000,
+        payload: PAYLOAD,
+        window: 64,
+    };
+    vec![
+        scenario(
+            "durable-one-to-one-qos1",
+            "50 pairs, MQTT 5, QoS 1, to sessions that are kept",
+            Workload::Traffic(one_to_one.clone()),
+            vec![acknowledged],
+        ),
+        scenario(
+            "durable-fan-in-qos1",
+            "50 publishers to 1 subscriber, MQTT 5, QoS 1, to a session that is kept",
+            Workload::Traffic(Traffic {
+                shape: Shape::All,
+                subscribers: 1,
+                ..one_to_one
+            }),
+            vec![acknowledged],
+        ),
+        scenario(
+            "durable-fan-out",
+            "5,000 messages of 1 KiB to 200 sessions whose clients are away, and come back",
+            Workload::Queues(fan_out),
+            // A tenth of what a copy for each session would be.
+            vec![
+                Target::MessageDisk(200.0 * 1_024.0 / 10.0),
+                Target::First(1.0),
+            ],
+        ),
+        scenario(
+            "durable-drain",
+            "1,000,000 messages from 50 publishers to a session whose client is away, and comes back",
+            Workload::Queues(drain),
+            vec![
+                acknowledged,
+                Target::First(1.0),
+                // What the engine may hold unwritten of queues and of bodies: twice 32 MiB each.
+                Target::Growth(128.0 * 1024.0 * 1024.0),
+            ],
+        ),
+        scenario(
+            "durable-restart",
+            "100,000 sessions whose clients are away; the broker is killed and started again",
+            Workload::Sessions(Sessions {
+                version: Version::V5,
+                first: 1_000,
+                sessions: 100_000,
+                settle: 10.0,
+            }),
+            vec![
+                Target::SessionMemory(1_000.0),
+                Target::SessionDisk(1_000.0),
+                Target::Restart(5.0),
+            ],
         ),
     ]
 }

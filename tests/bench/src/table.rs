@@ -107,6 +107,101 @@ impl Table {
         table
     }
 
+    /// What it takes to keep messages before they are acknowledged.
+    #[must_use]
+    pub fn durable(report: &Report) -> Self {
+        let mut table = Self::new(
+            2,
+            &[
+                "scenario",
+                "broker",
+                "acknowledged/s",
+                "per sync",
+                "syncs/s",
+                "bare file: syncs/s",
+                "bare file: messages/s",
+                "part of it",
+            ],
+        );
+        table.fill(
+            report,
+            |figures| figures.kept_rate.is_some(),
+            |_, figures| {
+                vec![
+                    text(figures.kept_rate, grouped),
+                    text(figures.per_sync, micros),
+                    text(figures.sync_rate, grouped),
+                    text(figures.bare_sync_rate, grouped),
+                    text(figures.bare_rate, grouped),
+                    text(figures.of_bare, micros),
+                ]
+            },
+        );
+        table
+    }
+
+    /// What messages cost that wait for clients that are away.
+    #[must_use]
+    pub fn queues(report: &Report) -> Self {
+        let mut table = Self::new(
+            2,
+            &[
+                "scenario",
+                "broker",
+                "bytes on disk per message",
+                "ms to the first message",
+                "memory before, MiB",
+                "growth, MiB",
+            ],
+        );
+        table.fill(
+            report,
+            |figures| figures.first.is_some(),
+            |_, figures| {
+                vec![
+                    text(figures.message_disk, grouped),
+                    text(figures.first, |seconds| micros(seconds * 1e3)),
+                    text(figures.before, mebibytes),
+                    text(figures.growth, mebibytes),
+                ]
+            },
+        );
+        table
+    }
+
+    /// What sessions cost whose clients are away.
+    #[must_use]
+    pub fn sessions(report: &Report) -> Self {
+        let mut table = Self::new(
+            2,
+            &[
+                "scenario",
+                "broker",
+                "made/s",
+                "bytes of memory",
+                "bytes of memory after a restart",
+                "bytes on disk",
+                "s to start again",
+                "not there any more",
+            ],
+        );
+        table.fill(
+            report,
+            |figures| figures.restart.is_some(),
+            |_, figures| {
+                vec![
+                    text(figures.session_rate, grouped),
+                    text(figures.session_memory, grouped),
+                    text(figures.session_memory_again, grouped),
+                    text(figures.session_disk, grouped),
+                    text(figures.restart, micros),
+                    figures.lost.to_string(),
+                ]
+            },
+        );
+        table
+    }
+
     fn fill(
         &mut self,
         report: &Report,

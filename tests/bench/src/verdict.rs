@@ -1,6 +1,6 @@
 //! Whether the gateway does what is asked of it.
 
-use crate::figure::{grouped, micros};
+use crate::figure::{grouped, mebibytes, micros};
 use crate::report::{Figures, Ran, Report, Spread};
 use crate::scenario::{REFERENCE, Scenario, Target};
 
@@ -101,6 +101,39 @@ impl Judge<'_> {
                     met: bytes.map(|bytes| bytes.median <= most),
                 }
             }
+            Target::Durable { least, part } => durable(least, part, own),
+            Target::MessageDisk(most) => {
+                let figure = own.and_then(|own| own.message_disk);
+                at_most("bytes on disk per message", most, grouped, figure)
+            }
+            Target::First(most) => {
+                let figure = own.and_then(|own| own.first);
+                at_most("seconds to the first message", most, micros, figure)
+            }
+            Target::Growth(most) => {
+                let figure = own.and_then(|own| own.growth);
+                at_most("growth of memory, MiB", most, mebibytes, figure)
+            }
+            Target::SessionMemory(most) => {
+                // Of both processes, the one that had its sessions' connections and the one after it.
+                let figures = own.and_then(|own| own.session_memory.zip(own.session_memory_again));
+                let larger = figures.map(|(one, other)| {
+                    if one.median > other.median {
+                        one
+                    } else {
+                        other
+                    }
+                });
+                at_most("bytes of memory per session", most, grouped, larger)
+            }
+            Target::SessionDisk(most) => {
+                let figure = own.and_then(|own| own.session_disk);
+                at_most("bytes on disk per session", most, grouped, figure)
+            }
+            Target::Restart(most) => {
+                let figure = own.and_then(|own| own.restart);
+                at_most("seconds to start again", most, micros, figure)
+            }
         }
     }
 
@@ -128,6 +161,35 @@ impl Judge<'_> {
             figure: part.map(|(part, name)| format!("{} of {name}'s", micros(part))),
             met: part.map(|(part, _)| part >= 1.0),
         }
+    }
+}
+
+fn at_most(
+    what: &'static str,
+    most: f64,
+    form: fn(f64) -> String,
+    figure: Option<Spread>,
+) -> Judged {
+    Judged {
+        what,
+        target: format!("at most {}", form(most)),
+        figure: figure.map(|figure| form(figure.median)),
+        met: figure.map(|figure| figure.median <= most),
+    }
+}
+
+fn durable(least: f64, part: f64, own: Option<&Figures>) -> Judged {
+    let rate = own.and_then(|own| own.kept_rate).map(|rate| rate.median);
+    let of_bare = own.and_then(|own| own.of_bare).map(|part| part.median);
+    let figure = rate.map(|rate| {
+        let of_bare = of_bare.map(|part| format!(", {} of it", micros(part)));
+        format!("{}{}", grouped(rate), of_bare.unwrap_or_default())
+    });
+    Judged {
+        what: "acknowledged/s",
+        target: format!("at least {}, or {part} of a bare file's", grouped(least)),
+        figure,
+        met: rate.map(|rate| rate >= least || of_bare.is_some_and(|figure| figure >= part)),
     }
 }
 

@@ -9,9 +9,9 @@
 use std::fs;
 
 use tidegate_bench::{
-    Absent, AtBroker, Chart, Compared, Connections, DIRECTORY, Latency, Machine, Measurement,
-    Outcome, Ran, Report, Scenario, Settings, Spread, Table, Word, files, missing, plain, read,
-    verdicts,
+    Absent, Appends, AtBroker, Chart, Compared, Connections, DIRECTORY, Durable, Latency, Machine,
+    Measurement, Outcome, Queued, Ran, Report, Scenario, Settings, Spread, Stored, Table, Word,
+    files, missing, plain, read, verdicts,
 };
 use tidegate_tests::workspace;
 
@@ -58,6 +58,7 @@ fn ran(scenario: &str, results: Vec<AtBroker>) -> Ran {
         title: scenario.title.to_owned(),
         workload: scenario.workload.clone(),
         results,
+        earlier: None,
     }
 }
 
@@ -248,6 +249,127 @@ fn a_connection_is_judged_by_its_bytes() {
     }
 }
 
+/// A second in which so many publishes were acknowledged; a bare file has 10,000 syncs, and with groups
+/// 100,000 publishes.
+fn kept(acknowledged: u64) -> Measurement {
+    Measurement {
+        durable: Some(Durable {
+            acknowledged,
+            seconds: 1.0,
+            bytes: 80,
+            syncs: Some(acknowledged / 100),
+            disk: Some(Appends {
+                single: 10_000.0,
+                grouped: 80_000.0,
+            }),
+        }),
+        ..second(acknowledged, 1.0)
+    }
+}
+
+#[test]
+fn what_is_kept_is_judged_by_its_rate_or_by_what_the_disk_allows() {
+    let name = "durable-fan-in-qos1";
+    for (acknowledged, part, expected) in [
+        (60_000, "0.750", Word::Met),
+        (56_000, "0.700", Word::Met),
+        (55_900, "0.699", Word::NotMet),
+        (120_000, "1.50", Word::Met),
+    ] {
+        let gateway = AtBroker::new("tidegate", vec![measured(kept(acknowledged))]);
+        let report = report(vec![ran(name, vec![gateway])]);
+        assert_eq!(word(&report, name, "acknowledged/s"), expected, "{part}");
+        let cells = row(&Table::durable(&report), &[name, "tidegate"]);
+        assert_eq!(cells[3], "100");
+        assert_eq!(cells[5..8], ["10,000", "80,000", part]);
+    }
+}
+
+#[test]
+fn sixty_thousand_a_second_are_enough_on_any_disk() {
+    let name = "durable-fan-in-qos1";
+    let mut fast = kept(60_000);
+    fast.durable.as_mut().unwrap().disk = Some(Appends {
+        single: 1e5,
+        grouped: 1e7,
+    });
+    let gateway = AtBroker::new("tidegate", vec![measured(fast)]);
+    let report = report(vec![ran(name, vec![gateway])]);
+    assert_eq!(word(&report, name, "acknowledged/s"), Word::Met);
+}
+
+#[test]
+fn a_stored_session_is_judged_by_the_process_that_needs_more_for_it() {
+    let name = "durable-restart";
+    for (memory, memory_again, expected) in [
+        (1_000.0, 900.0, Word::Met),
+        (1_001.0, 900.0, Word::NotMet),
+        (900.0, 1_001.0, Word::NotMet),
+    ] {
+        let sessions = Measurement {
+            seconds: 1.0,
+            sessions: Some(Stored {
+                rate: 5_000.0,
+                memory,
+                memory_again,
+                disk: 1_000.0,
+                restart: 5.1,
+            }),
+            ..Measurement::default()
+        };
+        let gateway = AtBroker::new("tidegate", vec![measured(sessions)]);
+        let report = report(vec![ran(name, vec![gateway])]);
+        let found = word(&report, name, "bytes of memory per session");
+        assert_eq!(found, expected, "{memory}, {memory_again}");
+        let disk = word(&report, name, "bytes on disk per session");
+        assert_eq!(disk, Word::Met);
+        assert_eq!(word(&report, name, "seconds to start again"), Word::NotMet);
+    }
+}
+
+#[test]
+fn a_queue_is_judged_by_its_disk_its_first_message_and_its_memory() {
+    let queued = |disk, first, peak| Measurement {
+        queues: Some(Queued {
+            disk: Some(disk),
+            first,
+            before: 10 << 20,
+            peak,
+        }),
+        ..kept(1_000)
+    };
+    let disk = "bytes on disk per message";
+    let first = "seconds to the first message";
+    let growth = "growth of memory, MiB";
+    for (name, measurement, what, expected) in [
+        ("durable-fan-out", queued(20_480.0, 0.1, 0), disk, Word::Met),
+        (
+            "durable-fan-out",
+            queued(20_481.0, 0.1, 0),
+            disk,
+            Word::NotMet,
+        ),
+        ("durable-fan-out", queued(1.0, 1.1, 0), first, Word::NotMet),
+        ("durable-drain", queued(1.0, 1.0, 0), first, Word::Met),
+        (
+            "durable-drain",
+            queued(1.0, 1.0, 138 << 20),
+            growth,
+            Word::Met,
+        ),
+        (
+            "durable-drain",
+            queued(1.0, 1.0, 139 << 20),
+            growth,
+            Word::NotMet,
+        ),
+    ] {
+        let gateway = AtBroker::new("tidegate", vec![measured(measurement)]);
+        let report = report(vec![ran(name, vec![gateway])]);
+        assert_eq!(word(&report, name, what), expected, "{name}, {what}");
+    }
+}
+
 #[test]
 fn a_scenario_that_failed_is_shown_with_its_reason() {
     let failed = |why: &str| Outcome::Failed(why.to_owned());
@@ -312,6 +434,50 @@ fn an_open_loop_has_no_bar_among_the_rates() {
     let report = report(vec![both(name, second(10, 1.0), second(10, 1.0))]);
     assert_eq!(Chart::RATE.render(&report, true), None);
     assert!(Chart::CPU.render(&report, false).unwrap().contains(name));
+}
+
+#[test]
+fn scenarios_that_are_not_run_again_stay_with_their_date() {
+    let both =
+        |scenario, deliveries| both(scenario, second(deliveries, 1.0), second(deliveries, 1.0));
+    let earlier = report(vec![both("fan-in-qos0", 1), both("fan-out-qos0", 2)]);
+    let later = Report {
+        date: "2026-11-23T20:00:00Z".to_owned(),
+        commit: "def5678".to_owned(),
+        ..report(vec![both("fan-out-qos0", 3)])
+    };
+    let added = later.clone().with_earlier(earlier.clone()).unwrap();
+    let names: Vec<_> = added
+        .scenarios
+        .iter()
+        .map(|ran| ran.name.as_str())
+        .collect();
+    assert_eq!(names, ["fan-in-qos0", "fan-out-qos0"]);
+    let rate = |scenario| {
+        added
+            .figures(scenario, "tidegate")
+            .unwrap()
+            .rate
+            .unwrap()
+            .median
+    };
+    assert_eq!((rate("fan-in-qos0"), rate("fan-out-qos0")), (1.0, 3.0));
+    let page = files(&added).unwrap().swap_remove(1).1;
+    let of_earlier = page.lines().filter(|line| line.contains("(measured "));
+    let of_earlier: Vec<_> = of_earlier.collect();
+    assert_eq!(of_earlier.len(), 1, "{page}");
+    assert!(of_earlier[0].starts_with("- `fan-in-qos0`"), "{page}");
+    assert!(of_earlier[0].ends_with("(measured 2026-11-22T20:00:00Z, commit abc1234)"));
+
+    let mut elsewhere = earlier.clone();
+    elsewhere.machine.cores = 4;
+    assert!(later.clone().with_earlier(elsewhere).is_err());
+    let mut longer = earlier.clone();
+    longer.settings.seconds = 4.0;
+    assert!(later.clone().with_earlier(longer).is_err());
+    let mut others = earlier;
+    others.brokers[1].version = "2.0".to_owned();
+    assert!(later.with_earlier(others).is_err());
 }
 
 #[test]

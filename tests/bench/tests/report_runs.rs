@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 use tidegate_bench::{AtBroker, Latency, Measurement, Outcome, Reply, Report, read};
-use tidegate_tests::{free_port, tidegate};
+use tidegate_tests::{free_port, tidegate, workspace};
 
 /// How long anything may take.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -397,6 +397,59 @@ fn an_interrupted_run_leaves_no_process_and_writes_nothing() {
             assert!(!runs(pid), "{signal}: {pids}");
         }
     }
+}
+
+#[test]
+fn what_must_be_kept_is_measured_on_a_disk_and_by_who_keeps_it() {
+    let place = Place::new();
+    let disk = workspace().join("target/bench-tests");
+    let output = place
+        .bench(&["--scenario", "durable", "--divide", "500"])
+        .arg("--disk")
+        .arg(&disk)
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    let report = place.report();
+    assert_eq!(report.scenarios.len(), 5);
+    for ran in &report.scenarios {
+        let name = ran.name.as_str();
+        let own = at(&report, name, "tidegate");
+        let figures = own.figures.unwrap_or_else(|| panic!("{name}: {own:?}"));
+        let faults = (figures.lost, figures.duplicated, figures.out_of_order);
+        assert_eq!(faults, (0, 0, 0), "{name}");
+        if name == "durable-restart" {
+            assert!(figures.restart.unwrap().median > 0.0, "{own:?}");
+        } else {
+            assert!(figures.of_bare.unwrap().median > 0.0, "{own:?}");
+            assert!(figures.per_sync.unwrap().median >= 1.0, "{own:?}");
+        }
+        for other in ran.results.iter().filter(|at| at.broker != "tidegate") {
+            let why = other.missing().map(|missing| missing.word);
+            assert_eq!(why, Some("not compared"), "{name}: {other:?}");
+        }
+    }
+    assert_eq!(
+        fs::read_dir(&disk).unwrap().count(),
+        0,
+        "what was kept stays behind"
+    );
+    fs::remove_dir(&disk).unwrap();
+}
+
+#[test]
+fn a_disk_that_is_memory_is_refused() {
+    let place = Place::new();
+    let output = place
+        .bench(&["--scenario", "durable-fan-in", "--broker", "tidegate"])
+        .args(["--disk", "/dev/shm/tidegate-bench-tests"])
+        .output()
+        .unwrap();
+    let said = said(&output);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("is in memory (tmpfs)"), "{said}");
+    // The directory was made; nothing is in it.
+    fs::remove_dir("/dev/shm/tidegate-bench-tests").unwrap();
 }
 
 #[test]

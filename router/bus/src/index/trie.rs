@@ -26,7 +26,8 @@ struct Node {
 #[derive(Default)]
 struct Leaf {
     plain: SmallVec<[Entry; 1]>,
-    groups: Vec<LeafGroup>,
+    #[expect(clippy::box_collection, reason = "most filters are not shared")]
+    groups: Option<Box<Vec<LeafGroup>>>,
 }
 
 struct LeafGroup {
@@ -79,7 +80,7 @@ impl Trie {
                 Some(level) => node.literal.as_deref()?.get(level)?,
             };
         };
-        leaf.groups
+        leaf.groups()
             .iter()
             .find(|g| g.state.name() == share_name)
             .map(LeafGroup::snapshot)
@@ -151,7 +152,7 @@ fn remove_below(node: &mut Node, levels: &[&str], subscription: &Subscription) -
 fn remove_from(leaf: &mut Option<Box<Leaf>>, subscription: &Subscription) -> bool {
     let Some(inner) = leaf else { return false };
     let removed = inner.remove(subscription);
-    if inner.plain.is_empty() && inner.groups.is_empty() {
+    if inner.plain.is_empty() && inner.groups().is_empty() {
         *leaf = None;
     }
     removed
@@ -164,6 +165,10 @@ impl Node {
 }
 
 impl Leaf {
+    fn groups(&self) -> &[LeafGroup] {
+        self.groups.as_ref().map_or(&[], |groups| groups)
+    }
+
     fn insert(&mut self, entry: Entry) {
         let Some(share_name) = entry.subscription.filter().share_name() else {
             entry
@@ -173,23 +178,16 @@ impl Leaf {
             self.plain.push(entry);
             return;
         };
-        let group = match self
-            .groups
-            .iter()
-            .position(|g| g.state.name() == share_name)
-        {
-            Some(at) => &mut self.groups[at],
-            None => {
-                let state = Arc::new(GroupState::new(share_name));
-                self.groups.push(LeafGroup {
-                    state,
-                    members: Vec::new(),
-                });
-                // Pushed in the line above.
-                let last = self.groups.len() - 1;
-                &mut self.groups[last]
-            }
-        };
+        let groups = self.groups.get_or_insert_default();
+        let at = groups.iter().position(|g| g.state.name() == share_name);
+        let at = at.unwrap_or_else(|| {
+            groups.push(LeafGroup {
+                state: Arc::new(GroupState::new(share_name)),
+                members: Vec::new(),
+            });
+            groups.len() - 1
+        });
+        let group = &mut groups[at];
         entry
             .subscription
             .slot
@@ -207,28 +205,30 @@ impl Leaf {
             moved_to(&self.plain, slot);
             return true;
         };
-        let Some(at) = self
-            .groups
-            .iter()
-            .position(|g| g.state.name() == share_name)
-        else {
+        let Some(groups) = &mut self.groups else {
             return false;
         };
-        let members = &mut self.groups[at].members;
+        let Some(at) = groups.iter().position(|g| g.state.name() == share_name) else {
+            return false;
+        };
+        let members = &mut groups[at].members;
         if !is_at(members, slot, subscription) {
             return false;
         }
         members.swap_remove(slot);
         moved_to(members, slot);
         if members.is_empty() {
-            self.groups.swap_remove(at);
+            groups.swap_remove(at);
+            if groups.is_empty() {
+                self.groups = None;
+            }
         }
         true
     }
 
     fn collect(&self, plain: &mut Vec<Entry>, groups: &mut Vec<Group>) {
         plain.extend(self.plain.iter().cloned());
-        groups.extend(self.groups.iter().map(LeafGroup::snapshot));
+        groups.extend(self.groups().iter().map(LeafGroup::snapshot));
     }
 }
 

@@ -21,11 +21,28 @@ use crate::store::{
 use crate::subscription::Subscription;
 use crate::topic::TopicFilter;
 
-/// The durable side of a session.
+/// The durable side of a session. Most sessions are those of clients that are away: what they do not need is in
+/// [`Work`].
 pub(crate) struct Durable {
     /// The session's name in the engine: the epoch it was created under.
     pub(crate) session: Epoch,
     client: ClientId,
+    /// The queue's end that is on disk only.
+    pub(super) tail: Backlog,
+    /// The first exchange whose message is on disk only.
+    pub(super) unloaded: Option<Place>,
+    /// A read is under way.
+    pub(super) reading: bool,
+    /// Subscriptions whose retained messages are to be looked up again, when the client returns.
+    #[expect(clippy::box_collection, reason = "most sessions never have any")]
+    retained_owed: Option<Box<Vec<TopicFilter>>>,
+    /// Made when it is needed, and given back when the client is away and all is told.
+    work: Option<Box<Work>>,
+}
+
+/// What is under way between a session and the engine.
+#[derive(Default)]
+struct Work {
     /// What the engine is to be told.
     changes: Vec<SessionChange>,
     /// Retained messages of a new subscription that have begun their way to the client: they are
@@ -33,105 +50,35 @@ pub(crate) struct Durable {
     appends: Vec<(Arc<StoredMessage>, QueueEntry)>,
     /// How the message that was delivered last waits, for the append of its publish.
     delivered: Option<QueueEntry>,
-    /// The queue's end that is on disk only.
-    pub(super) tail: Backlog,
     /// Messages that joined the tail and of which the engine may not have been told yet, in their order:
     /// places are given under the session's lock, and publishers tell after it.
     joining: VecDeque<(Place, Arc<StoredMessage>)>,
     /// Messages that were acknowledged before the engine was told of them.
     early: Vec<(Place, Arc<StoredMessage>)>,
-    /// The first exchange whose message is on disk only.
-    pub(super) unloaded: Option<Place>,
-    /// A read is under way.
-    pub(super) reading: bool,
     /// Changes of the retained tree that went to the tail while the retained messages of a new subscription
     /// were looked up: topic and version.
     passed_by: Vec<(Box<str>, u64)>,
     /// Exchanges of QoS 2 whose next packet leaves after this.
     waits: HashMap<NonZeroU16, Ticket>,
-    /// Subscriptions whose retained messages are to be looked up again, when the client returns.
-    pub(crate) retained_owed: Vec<TopicFilter>,
 }
 
-impl Durable {
-    pub(crate) fn new(client: ClientId, session: Epoch) -> Self {
-        Self {
-            session,
-            client,
-            changes: Vec::new(),
-            appends: Vec::new(),
-            delivered: None,
-            tail: Backlog::EMPTY,
-            joining: VecDeque::new(),
-            early: Vec::new(),
-            unloaded: None,
-            reading: false,
-            passed_by: Vec::new(),
-            waits: HashMap::new(),
-            retained_owed: Vec::new(),
-        }
+impl Work {
+    /// Whether nothing is under way.
+    fn is_over(&self) -> bool {
+        self.is_silent()
+            && self.delivered.is_none()
+            && self.joining.is_empty()
+            && self.early.is_empty()
+            && self.passed_by.is_empty()
+            && self.waits.is_empty()
     }
 
-    /// Notes a change.
-    pub(crate) fn note(&mut self, change: SessionChange) {
-        self.changes.push(change);
+    /// Whether there is nothing to tell.
+    fn is_silent(&self) -> bool {
+        self.changes.is_empty() && self.appends.is_empty()
     }
 
-    pub(super) const fn has_tail(&self) -> bool {
-        self.tail.messages > 0
-    }
-
-    /// One more message waits on disk only.
-    pub(super) fn extend_tail(&mut self, place: Place, message: Arc<StoredMessage>) {
-        let size = message.size();
-        self.first_untold();
-        self.joining.push_back((place, message));
-        if self.tail.messages == 0 {
-            self.tail.first = place;
-        }
-        self.tail.last = place;
-        self.tail.messages += 1;
-        self.tail.bytes += size as u64;
-    }
-
-    /// The next packet of the exchange leaves after `ticket`.
-    pub(super) fn wait(&mut self, id: NonZeroU16, ticket: Ticket) {
-        self.waits.insert(id, ticket);
-    }
-
-    /// What the next packet of the exchange waits for.
-    pub(super) fn waits(&self, id: NonZeroU16) -> Option<&Ticket> {
-        self.waits.get(&id)
-    }
-
-    /// A change of the retained tree has gone to the tail while retained messages are looked up.
-    pub(super) fn pass_by(&mut self, topic: &str, version: u64) {
-        self.passed_by.push((topic.into(), version));
-    }
-
-    /// Those changes.
-    pub(super) fn take_passed_by(&mut self) -> Vec<(Box<str>, u64)> {
-        std::mem::take(&mut self.passed_by)
-    }
-
-    /// The first message of the tail that the engine may not have been told of: one that is read before it may
-    /// come without it.
-    pub(super) fn first_untold(&mut self) -> Option<Place> {
-        while let Some((place, message)) = self.joining.front() {
-            if message.kept().is_none() {
-                return Some(*place);
-            }
-            self.joining.pop_front();
-        }
-        None
-    }
-
-    /// A message waits no more, but the engine would hear that before it hears of the message.
-    pub(super) fn note_early(&mut self, place: Place, message: Arc<StoredMessage>) {
-        self.early.push((place, message));
-    }
-
-    /// Notes the end of those that the engine has been told of since.
+    /// Notes the end of early messages that the engine has been told of since.
     fn note_told(&mut self) {
         let changes = &mut self.changes;
         self.early.retain(|(place, message)| {
@@ -143,33 +90,140 @@ impl Durable {
         });
     }
 
-    /// Whether there is anything to tell.
-    fn is_silent(&self) -> bool {
-        self.changes.is_empty() && self.appends.is_empty()
+    /// The first message that joined the tail and of which the engine was not told.
+    fn first_untold(&mut self) -> Option<Place> {
+        while let Some((place, message)) = self.joining.front() {
+            if message.kept().is_none() {
+                return Some(*place);
+            }
+            self.joining.pop_front();
+        }
+        None
+    }
+}
+
+impl Durable {
+    pub(crate) fn new(client: ClientId, session: Epoch) -> Self {
+        Self {
+            session,
+            client,
+            tail: Backlog::EMPTY,
+            unloaded: None,
+            reading: false,
+            retained_owed: None,
+            work: None,
+        }
     }
 
-    /// Tells the engine what was noted; the ticket is that of the last of it.
-    fn tell(&mut self, store: &dyn Store, epoch: Epoch) -> Ticket {
-        let mut ticket = Ticket::ready();
-        for (message, entry) in self.appends.drain(..) {
+    /// The retained messages of this subscription are to be looked up again.
+    pub(super) fn owe_retained(&mut self, filter: TopicFilter) {
+        self.retained_owed.get_or_insert_default().push(filter);
+    }
+
+    /// Those subscriptions, which are owed no more.
+    pub(crate) fn take_retained_owed(&mut self) -> Vec<TopicFilter> {
+        self.retained_owed
+            .take()
+            .map_or_else(Vec::new, |owed| *owed)
+    }
+
+    fn work(&mut self) -> &mut Work {
+        self.work.get_or_insert_default()
+    }
+
+    /// Notes a change.
+    pub(crate) fn note(&mut self, change: SessionChange) {
+        self.work().changes.push(change);
+    }
+
+    pub(super) const fn has_tail(&self) -> bool {
+        self.tail.messages > 0
+    }
+
+    /// One more message waits on disk only.
+    pub(super) fn extend_tail(&mut self, place: Place, message: Arc<StoredMessage>) {
+        let size = message.size();
+        let work = self.work();
+        work.first_untold();
+        work.joining.push_back((place, message));
+        if self.tail.messages == 0 {
+            self.tail.first = place;
+        }
+        self.tail.last = place;
+        self.tail.messages += 1;
+        self.tail.bytes += size as u64;
+    }
+
+    /// The next packet of the exchange leaves after `ticket`.
+    pub(super) fn wait(&mut self, id: NonZeroU16, ticket: Ticket) {
+        self.work().waits.insert(id, ticket);
+    }
+
+    /// What the next packet of the exchange waits for.
+    pub(super) fn waits(&self, id: NonZeroU16) -> Option<&Ticket> {
+        self.work.as_ref()?.waits.get(&id)
+    }
+
+    /// A change of the retained tree has gone to the tail while retained messages are looked up.
+    pub(super) fn pass_by(&mut self, topic: &str, version: u64) {
+        self.work().passed_by.push((topic.into(), version));
+    }
+
+    /// Those changes.
+    pub(super) fn take_passed_by(&mut self) -> Vec<(Box<str>, u64)> {
+        let work = self.work.as_mut();
+        work.map_or_else(Vec::new, |work| std::mem::take(&mut work.passed_by))
+    }
+
+    /// The first message of the tail that the engine may not have been told of: one that is read before it may
+    /// come without it.
+    pub(super) fn first_untold(&mut self) -> Option<Place> {
+        self.work.as_mut()?.first_untold()
+    }
+
+    /// A message waits no more, but the engine would hear that before it hears of the message.
+    pub(super) fn note_early(&mut self, place: Place, message: Arc<StoredMessage>) {
+        self.work().early.push((place, message));
+    }
+
+    /// Whether there is nothing to tell.
+    fn is_silent(&self) -> bool {
+        self.work.as_ref().is_none_or(|work| work.is_silent())
+    }
+
+    /// Tells the engine what was noted; the ticket is that of the last of it, `None` if there was nothing.
+    fn tell(&mut self, store: &dyn Store, epoch: Epoch) -> Option<Ticket> {
+        let work = self.work.as_deref_mut()?;
+        let mut ticket = None;
+        if !work.early.is_empty() {
+            work.note_told();
+        }
+        for (message, entry) in work.appends.drain(..) {
             let reference = Reference {
                 client: self.client.clone(),
                 session: self.session,
                 entry,
             };
-            ticket = store.append(&Publication {
+            ticket = Some(store.append(&Publication {
                 message: &message,
                 references: &[reference],
                 origin: None,
-            });
+            }));
         }
-        if !self.changes.is_empty() {
-            ticket = store.change(&self.client, epoch, &self.changes);
-            self.changes.clear();
+        if !work.changes.is_empty() {
+            ticket = Some(store.change(&self.client, epoch, &work.changes));
+            work.changes.clear();
             // A burst that has passed gives its memory back.
-            self.changes.shrink_to(MOST_KEPT);
+            work.changes.shrink_to(MOST_KEPT);
         }
         ticket
+    }
+
+    /// The client is away: what is not under way takes no memory.
+    fn rest(&mut self) {
+        if self.work.as_ref().is_some_and(|work| work.is_over()) {
+            self.work = None;
+        }
     }
 }
 
@@ -189,18 +243,17 @@ impl State {
     /// Tells the engine what was noted; the ticket is that of the last of it.
     pub(crate) fn tell(&mut self, shared: &Shared) -> Ticket {
         let epoch = self.epoch;
-        match self.durable.as_deref_mut() {
-            Some(durable) => {
-                if !durable.early.is_empty() {
-                    durable.note_told();
-                }
-                if durable.is_silent() {
-                    return Ticket::ready();
-                }
-                durable.tell(&*shared.store, epoch)
-            }
-            None => Ticket::ready(),
+        let Some(durable) = self.durable.as_deref_mut() else {
+            return Ticket::ready();
+        };
+        let Some(ticket) = durable.tell(&*shared.store, epoch) else {
+            return Ticket::ready();
+        };
+        if self.link.is_none() {
+            durable.rest();
+            self.subscriptions.shrink_to_fit();
         }
+        ticket
     }
 
     /// Whether there is nothing to tell.
@@ -215,7 +268,9 @@ impl State {
         let Some(durable) = self.durable.as_deref_mut() else {
             return;
         };
-        durable.waits.remove(&id);
+        if let Some(work) = &mut durable.work {
+            work.waits.remove(&id);
+        }
         match flight.message {
             Some(message) if message.kept().is_none() => {
                 durable.note_early(Place(flight.sequence), message);
@@ -236,7 +291,7 @@ impl State {
     #[inline(never)]
     pub(super) fn note_delivered(&mut self, entry: impl FnOnce() -> QueueEntry) {
         if let Some(durable) = self.keeper() {
-            durable.delivered = Some(entry());
+            durable.work().delivered = Some(entry());
         }
     }
 
@@ -247,7 +302,8 @@ impl State {
         let Some(durable) = self.durable.as_deref_mut() else {
             return;
         };
-        if let Some(entry) = durable.delivered.take() {
+        let work = durable.work.as_mut();
+        if let Some(entry) = work.and_then(|work| work.delivered.take()) {
             references.push(Reference {
                 client: durable.client.clone(),
                 session: durable.session,
@@ -264,7 +320,10 @@ impl State {
         if retained {
             let mut entry = entry_of(place, Stage::Sent(id), item);
             entry.retain = true;
-            durable.appends.push((Arc::clone(&item.message), entry));
+            durable
+                .work()
+                .appends
+                .push((Arc::clone(&item.message), entry));
         } else {
             durable.note(SessionChange::Sent(Place(place), id));
         }

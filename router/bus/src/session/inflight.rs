@@ -129,8 +129,10 @@ impl InFlight {
     /// Makes the list of free places anew, lowest first, after exchanges were restored.
     pub(crate) fn relink(&mut self) {
         (self.first_free, self.last_free) = (0, 0);
-        for (slot, id) in self.slots.iter_mut().zip(1..=u16::MAX).rev() {
+        for (at, slot) in self.slots.iter_mut().enumerate().rev() {
             if let Slot::Free(next) = slot {
+                // There are at most 65,535 places.
+                let id = at as u16 + 1;
                 *next = self.first_free;
                 self.first_free = id;
                 if self.last_free == 0 {

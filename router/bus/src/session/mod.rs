@@ -120,6 +120,10 @@ pub struct Session {
     shared: Arc<Shared>,
 }
 
+/// With the counts of an `Arc` it fits the 256 bytes that allocators have a class for: 100,000 clients have
+/// one each. On 32 bits everything is smaller.
+const _: () = assert!(size_of::<Session>() <= 240);
+
 impl std::fmt::Debug for Session {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Session")

@@ -32,7 +32,7 @@ impl Session {
             let mut subscriptions = Vec::with_capacity(stored.subscriptions.len());
             for kept in stored.subscriptions {
                 if kept.retained_owed {
-                    durable.retained_owed.push(kept.filter.clone());
+                    durable.owe_retained(kept.filter.clone());
                 }
                 let subscription = Subscription::new(kept.filter, kept.options, kept.identifier);
                 subscriptions.push(Arc::new(subscription));

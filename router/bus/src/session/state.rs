@@ -1,6 +1,7 @@
 //! What stands behind a session's lock, and how it comes, goes and ends. What it does with messages is
 //! in `delivery.rs` and `output.rs`.
 
+use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use super::durable::Durable;
@@ -37,8 +38,8 @@ pub(crate) struct State {
     pub(super) queue: Option<Box<Queue>>,
     pub(super) sequence: u64,
     /// Where the retained messages of a new subscription will stand, while they are looked up;
-    /// live messages wait behind that place.
-    pub(super) holding: Option<u64>,
+    /// live messages wait behind that place. Places begin with 1.
+    pub(super) holding: Option<NonZeroU64>,
     /// What a durable engine is told, when the session outlives the process.
     pub(crate) durable: Option<Box<Durable>>,
 }
@@ -84,7 +85,7 @@ impl State {
 
     /// From here on live messages wait, until [`Self::release_retained`].
     pub(crate) fn hold(&mut self) {
-        self.holding = Some(self.next_sequence());
+        self.holding = NonZeroU64::new(self.next_sequence());
         self.sequence += RETAINED_PLACES;
     }
 
@@ -99,6 +100,7 @@ impl State {
         let Some(sequence) = self.holding.take() else {
             return false;
         };
+        let sequence = sequence.get();
         let durable = self.durable.as_deref_mut();
         let elsewhere = durable.map_or_else(Vec::new, Durable::take_passed_by);
         if messages.is_empty() {

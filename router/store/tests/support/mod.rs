@@ -8,14 +8,15 @@
 )]
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::num::NonZeroU16;
 use std::ops::ControlFlow;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::{Arc, mpsc};
 use std::task::{Poll, Wake, Waker};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
+use std::{env, fs};
 
 use tidegate_bus::{
     ClientId, Epoch, Message, Origin, Place, Publication, QoS, QueueEntry, QueueReader, Recovery,
@@ -238,4 +239,26 @@ pub fn copy(from: &Path, to: &Path) {
             fs::copy(entry.path(), target).unwrap();
         }
     }
+}
+
+/// Names the file system of [`mounted`], to the process that runs on it.
+const MOUNTED: &str = "TIDEGATE_MOUNTED";
+
+/// Runs the test of this name again as a process in namespaces of its own (`unshare` of util-linux), where
+/// `script` mounts what it needs at `$TIDEGATE_MOUNTED` and then runs `"$0" "$@"`, the test. In that process
+/// it returns the mount; in the first one `None`, once the other has passed.
+pub fn mounted(name: &str, script: &str) -> Option<PathBuf> {
+    if let Some(mounted) = env::var_os(MOUNTED) {
+        return Some(mounted.into());
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let status = Command::new("unshare")
+        .args(["--user", "--map-root-user", "--mount", "sh", "-c", script])
+        .arg(env::current_exe().unwrap())
+        .args([name, "--exact", "--nocapture"])
+        .env(MOUNTED, directory.path())
+        .status()
+        .unwrap();
+    assert!(status.success(), "{status}");
+    None
 }

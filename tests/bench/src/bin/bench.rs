@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Error, Result, bail, ensure};
 use clap::Parser;
 use tidegate_bench::{
     Absent, Broker, Certificate, DIRECTORY, Report, Scenario, Setting, Settings, Word, files,
@@ -45,6 +45,10 @@ struct Options {
     /// How long a broker may take to listen
     #[arg(long, value_name = "SECONDS", default_value_t = 20.0)]
     patience: f64,
+    /// Where brokers have what they must keep, in directories that go with them; target/bench if it is
+    /// not said. It must be on a disk
+    #[arg(long, value_name = "DIRECTORY")]
+    disk: Option<PathBuf>,
     /// Lists the scenarios and ends
     #[arg(long)]
     list: bool,
@@ -54,12 +58,19 @@ struct Options {
     /// Writes nothing
     #[arg(long)]
     no_write: bool,
+    /// Writes the figures of the last run, too, where a scenario is not run again: on the same machine,
+    /// with the same brokers and settings
+    #[arg(long, conflicts_with = "no_write")]
+    add: bool,
     /// Writes page and pictures again from the data of the last run
     #[arg(long, conflicts_with = "no_write")]
     render: bool,
     /// Fails unless every target of the scenarios that were run is met
     #[arg(long)]
     check: bool,
+    /// Divides messages and sessions of the scenarios that are long; for tests
+    #[arg(long, value_name = "N", hide = true, default_value_t = 1)]
+    divide: u32,
     /// The load process, if it is not the one beside this program
     #[arg(long, value_name = "PATH", hide = true)]
     load: Option<PathBuf>,
@@ -91,7 +102,10 @@ fn execute(options: &Options) -> Result<ExitCode> {
         write(&report, &directory)?;
         return Ok(code(options, &report));
     }
-    let scenarios = scenarios(&options.scenario)?;
+    let mut scenarios = scenarios(&options.scenario)?;
+    for scenario in &mut scenarios {
+        scenario.divide(options.divide.max(1));
+    }
     let (brokers, absent) = brokers(options)?;
     let setting = Setting {
         load: match &options.load {
@@ -102,6 +116,10 @@ fn execute(options: &Options) -> Result<ExitCode> {
         warm_up: seconds(options.warm_up, "--warm-up")?,
         seconds: seconds(options.seconds, "--seconds")?,
         patience: Duration::from_secs_f64(seconds(options.patience, "--patience")?),
+        disk: match &options.disk {
+            Some(directory) => directory.clone(),
+            None => workspace().join("target/bench"),
+        },
     };
     ensure!(setting.seconds > 0.0, "--seconds: nothing would count");
     let settings = Settings {
@@ -114,6 +132,10 @@ fn execute(options: &Options) -> Result<ExitCode> {
     let raised = rlimit::increase_nofile_limit(u64::MAX);
     raised.context("the limit of open files")?;
     listen()?;
+    let earlier = match options.add {
+        true => Some(read(&directory)?),
+        false => None,
+    };
     let report = run(&setting, settings, &scenarios, &brokers, absent);
     print!("{}", plain(&report));
     if is_interrupted() {
@@ -126,6 +148,10 @@ fn execute(options: &Options) -> Result<ExitCode> {
         return Ok(ExitCode::FAILURE);
     }
     if !options.no_write {
+        let report = match earlier {
+            Some(earlier) => report.clone().with_earlier(earlier).map_err(Error::msg)?,
+            None => report.clone(),
+        };
         write(&report, &directory)?;
         println!("\nwritten to {}:", directory.display());
         for (name, _) in files(&report)? {

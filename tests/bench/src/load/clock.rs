@@ -64,3 +64,23 @@ impl Broker {
         Ok(pages * procfs::page_size())
     }
 }
+
+/// What something has cost so far, in nanoseconds.
+#[derive(Default)]
+pub(super) struct Cost {
+    pub(super) time: u64,
+    pub(super) broker_cpu: u64,
+    pub(super) load_cpu: u64,
+}
+
+impl Cost {
+    /// Does something, which costs more.
+    pub(super) fn of<T>(&mut self, broker: &Broker, work: impl FnOnce() -> Result<T>) -> Result<T> {
+        let began = (now(), broker.cpu()?, own()?);
+        let done = work()?;
+        self.time += now() - began.0;
+        self.broker_cpu += broker.cpu()? - began.1;
+        self.load_cpu += own()? - began.2;
+        Ok(done)
+    }
+}

@@ -55,6 +55,8 @@ pub(super) struct Engine {
     schedule: Option<Schedule>,
     /// Whether there is no end of sending yet.
     is_sending: bool,
+    /// The most messages of a publisher.
+    share: u64,
     version: Version,
     qos: u8,
     payload: usize,
@@ -76,6 +78,8 @@ pub(super) struct Engine {
     /// The next step, and what each publisher had sent at the last ones.
     step: u64,
     sent: [Vec<u64>; STEPS],
+    /// Publishes that the broker has acknowledged to the end.
+    acknowledged: u64,
     /// The first reason code of a refusal.
     refused: Option<u8>,
     buffer: Box<[u8]>,
@@ -97,6 +101,7 @@ impl Engine {
             timer,
             schedule: None,
             is_sending: true,
+            share: u64::MAX,
             version: traffic.version,
             qos: traffic.qos,
             payload: traffic.payload as usize,
@@ -113,6 +118,7 @@ impl Engine {
             last: 0,
             step: 0,
             sent: std::array::from_fn(|_| vec![0; traffic.publishers as usize]),
+            acknowledged: 0,
             refused: None,
             buffer: vec![0; READ + largest].into_boxed_slice(),
             answers: Vec::with_capacity(READ),
@@ -124,6 +130,14 @@ impl Engine {
         self.add(socket, Role::Subscriber(self.receivers.len()))?;
         self.receivers.push(Receiver::default());
         Ok(())
+    }
+
+    /// A subscriber to whom the broker has sent this already.
+    pub(super) fn add_resumed(&mut self, socket: net::TcpStream, received: &[u8]) -> Result<()> {
+        let index = self.connections.len();
+        self.add_subscriber(socket)?;
+        self.take(index, received, clock::now())
+            .with_context(|| self.name(index))
     }
 
     /// A connection that nothing is to come on.
@@ -176,6 +190,11 @@ impl Engine {
         }
     }
 
+    /// Each publisher sends no more than so many messages in all.
+    pub(super) fn share(&mut self, messages: u64) {
+        self.share = messages;
+    }
+
     /// Sends nothing more, but for what was due.
     pub(super) fn stop(&mut self) {
         self.is_sending = false;
@@ -208,6 +227,11 @@ impl Engine {
     /// When something came last.
     pub(super) fn last(&self) -> u64 {
         self.last
+    }
+
+    /// Publishes that the broker has acknowledged to the end.
+    pub(super) fn acknowledged(&self) -> u64 {
+        self.acknowledged
     }
 
     /// The code of the first publish that the broker refused.
@@ -282,22 +306,27 @@ impl Engine {
             self.last = now;
             // An empty box allocates nothing.
             let buffer = mem::take(&mut self.buffer);
-            let mut rest = &buffer[..filled.length];
-            while let Some(packet) = packet::packet(rest)? {
-                rest = &rest[packet.length..];
-                match self.roles[index] {
-                    Role::Subscriber(subscriber) => self.subscriber(subscriber, &packet, now)?,
-                    Role::Publisher(publisher) => self.publisher(publisher, &packet)?,
-                    Role::Idle => bail!("the broker sent {}", packet.name()),
-                }
-            }
-            self.connections[index].keep(rest);
+            self.take(index, &buffer[..filled.length], now)?;
             self.buffer = buffer;
-            self.latencies.end_run(now);
-            if !self.answers.is_empty() {
-                self.connections[index].send(&self.answers)?;
-                self.answers.clear();
+        }
+        Ok(())
+    }
+
+    /// Takes what has come on a connection, and keeps what is cut.
+    fn take(&mut self, index: usize, mut rest: &[u8], now: u64) -> Result<()> {
+        while let Some(packet) = packet::packet(rest)? {
+            rest = &rest[packet.length..];
+            match self.roles[index] {
+                Role::Subscriber(subscriber) => self.subscriber(subscriber, &packet, now)?,
+                Role::Publisher(publisher) => self.publisher(publisher, &packet)?,
+                Role::Idle => bail!("the broker sent {}", packet.name()),
             }
+        }
+        self.connections[index].keep(rest);
+        self.latencies.end_run(now);
+        if !self.answers.is_empty() {
+            self.connections[index].send(&self.answers)?;
+            self.answers.clear();
         }
         Ok(())
     }
@@ -349,6 +378,7 @@ impl Engine {
             answer(kind::PUBREL | 2, packet_id, &mut self.answers);
         } else {
             window.acknowledged(packet_id);
+            self.acknowledged += u64::from(!is_refused);
         }
         self.make_ready(publisher);
         Ok(())
@@ -376,7 +406,9 @@ impl Engine {
             let publishing = &mut self.publishers[publisher];
             let sent = match &self.schedule {
                 None if self.is_sending => {
-                    let room = window.room();
+                    let left = self.share - window.next();
+                    // Fits: room does.
+                    let room = left.min(window.room().into()) as u32;
                     publishing.publish(connection, window, room, scratch, |_| now)
                 }
                 None => Ok(()),

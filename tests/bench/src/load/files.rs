@@ -4,7 +4,7 @@ use crate::order::Workload;
 
 /// Files that are no connections of the workload: standard streams, epoll, timer, and a second one for
 /// each handshake under way.
-const OTHERS: u64 = 16 + super::idle::AT_ONCE as u64;
+const OTHERS: u64 = 16 + super::crowd::AT_ONCE as u64;
 
 /// Files that a workload needs.
 pub(super) fn needed(workload: &Workload) -> u64 {
@@ -15,6 +15,8 @@ pub(super) fn needed(workload: &Workload) -> u64 {
         }
         Workload::Idle(idle) => idle.connections.into(),
         Workload::Retained(retained) => 1 + u64::from(retained.subscribers),
+        Workload::Queues(queues) => u64::from(queues.publishers) + u64::from(queues.sessions),
+        Workload::Sessions(_) => 0,
     };
     connections + OTHERS
 }

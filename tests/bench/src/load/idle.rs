@@ -7,26 +7,18 @@
 use std::io::{ErrorKind, Read};
 use std::net::TcpStream;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use tidegate_tests::{Server, TlsClient, Transport};
 
 use super::Progress;
-use super::clock::{self, Broker};
+use super::clock::{self, Broker, Cost};
+use super::crowd::crowd;
 use super::opening::{Opening, address};
 use crate::order::{Idle, Order};
 use crate::reply::{Connections, Measurement};
-
-/// Handshakes under way at a time, each on a thread that waits for its answers.
-pub(super) const AT_ONCE: u32 = 32;
-/// How long opening may take in all.
-const LONGEST: Duration = Duration::from_secs(300);
-/// How often something is said.
-const STEP: Duration = Duration::from_secs(1);
 
 /// Opens the connections and says what they have cost.
 pub(super) fn idle(
@@ -79,14 +71,6 @@ pub(super) fn idle(
     })
 }
 
-/// What opening has cost so far, in nanoseconds.
-#[derive(Default)]
-struct Cost {
-    time: u64,
-    broker_cpu: u64,
-    load_cpu: u64,
-}
-
 /// Opens connections until there are so many.
 fn open(
     opening: &Opening,
@@ -96,60 +80,16 @@ fn open(
     cost: &mut Cost,
     progress: Progress<'_>,
 ) -> Result<()> {
-    let next = AtomicU32::new(sockets.len() as u32);
-    let stopped = AtomicBool::new(false);
-    let (sender, opened) = mpsc::channel();
-    let began = (clock::now(), broker.cpu()?, clock::own()?);
-    thread::scope(|scope| {
-        for _ in 0..AT_ONCE {
-            let (sender, next, stopped) = (sender.clone(), &next, &stopped);
-            scope.spawn(move || {
-                while !stopped.load(Ordering::Relaxed) {
-                    let number = next.fetch_add(1, Ordering::Relaxed);
-                    if number >= count || sender.send(connection(opening, number)).is_err() {
-                        return;
-                    }
-                }
-            });
-        }
-        drop(sender);
-        let collected = collect(&opened, sockets, count, progress);
-        stopped.store(true, Ordering::Relaxed);
-        collected
-    })?;
-    cost.time += clock::now() - began.0;
-    cost.broker_cpu += broker.cpu()? - began.1;
-    cost.load_cpu += clock::own()? - began.2;
-    Ok(())
-}
-
-/// Takes connections as they are opened.
-fn collect(
-    opened: &mpsc::Receiver<Result<TcpStream>>,
-    sockets: &mut Vec<TcpStream>,
-    count: u32,
-    progress: Progress<'_>,
-) -> Result<()> {
-    let end = Instant::now() + LONGEST;
-    let mut step = Instant::now();
-    while sockets.len() < count as usize {
-        let now = Instant::now();
-        if now >= step {
-            step += STEP;
-            progress(&format!("connecting, {} of {count}", sockets.len()));
-        }
-        if now >= end {
-            let open = sockets.len();
-            bail!("after {LONGEST:?} {open} of {count} connections are open");
-        }
-        match opened.recv_timeout(step.saturating_duration_since(now)) {
-            Ok(socket) => sockets.push(socket?),
-            Err(RecvTimeoutError::Timeout) => {}
-            // A thread ended without a word: it has panicked, which the scope tells.
-            Err(RecvTimeoutError::Disconnected) => bail!("no more connections come"),
-        }
-    }
-    Ok(())
+    // There are no more than `count`.
+    let open = sockets.len() as u32;
+    cost.of(broker, || {
+        crowd(
+            open..count,
+            |number| connection(opening, number),
+            |socket| sockets.push(socket),
+            |done| progress(&format!("connecting, {} of {count}", open as usize + done)),
+        )
+    })
 }
 
 fn connection(opening: &Opening, number: u32) -> Result<TcpStream> {
@@ -164,9 +104,15 @@ fn connection(opening: &Opening, number: u32) -> Result<TcpStream> {
 
 /// The broker's memory when it has come to rest.
 fn settled(idle: &Idle, broker: &Broker, progress: Progress<'_>) -> Result<u64> {
-    progress(&format!("waiting {} s", idle.settle));
-    thread::sleep(Duration::try_from_secs_f64(idle.settle).context("the time to settle")?);
+    rest(idle.settle, progress)?;
     broker.resident()
+}
+
+/// Waits so many seconds.
+pub(super) fn rest(seconds: f64, progress: Progress<'_>) -> Result<()> {
+    progress(&format!("waiting {seconds} s"));
+    thread::sleep(Duration::try_from_secs_f64(seconds).context("the time to settle")?);
+    Ok(())
 }
 
 fn all_are_open(sockets: &mut [TcpStream]) -> Result<()> {

@@ -5,6 +5,7 @@
 
 mod clock;
 mod connection;
+mod crowd;
 mod engine;
 mod files;
 mod filters;
@@ -15,12 +16,17 @@ mod missing;
 mod opening;
 mod packet;
 mod publisher;
+mod queues;
 mod receiver;
 mod retained;
 mod schedule;
+mod sessions;
+mod syncs;
 mod timer;
 mod traffic;
 mod window;
+
+pub(crate) use sessions::resume;
 
 use anyhow::Result;
 
@@ -51,5 +57,12 @@ fn measure(order: &Order, progress: Progress<'_>) -> Result<Measurement> {
         Workload::Traffic(workload) => traffic::traffic(order, workload, &broker, progress),
         Workload::Idle(workload) => idle::idle(order, workload, &broker, progress),
         Workload::Retained(workload) => retained::retained(order, workload, &broker, progress),
+        Workload::Queues(workload) => queues::queues(order, workload, &broker, progress),
+        Workload::Sessions(workload) => sessions::sessions(order, workload, &broker, progress),
     }
+}
+
+/// Bytes of a broker's resident memory.
+pub(crate) fn resident(pid: u32) -> Result<u64> {
+    Broker::of(pid)?.resident()
 }

@@ -5,7 +5,7 @@
 //! TIME_WAIT and the next round has all ports.
 
 use std::io::ErrorKind;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpStream};
 use std::process;
 use std::time::{Duration, Instant};
 
@@ -25,6 +25,8 @@ const LONGEST: Duration = Duration::from_secs(600);
 const KEEP_ALIVE: u16 = 600;
 /// A PUBREL's first byte.
 const PUBREL: u8 = kind::PUBREL | 2;
+/// DISCONNECT without a reason, alike in both versions.
+const DISCONNECT: [u8; 2] = [0xE0, 0];
 /// Source addresses of the loopback that are used in turn, each with all its ports.
 const SOURCES: u32 = 8;
 
@@ -32,6 +34,8 @@ const SOURCES: u32 = 8;
 pub(super) struct Opening {
     server: Server,
     version: Version,
+    /// Whether sessions outlive their connections.
+    kept: bool,
     end: Instant,
 }
 
@@ -57,13 +61,24 @@ impl Opening {
         Self {
             server,
             version,
+            kept: false,
             end,
         }
     }
 
-    /// Opens the connection of this number and role, which is in its client identifier.
+    /// With sessions that outlive their connections, and are taken up by who comes back.
+    pub(super) fn kept(self) -> Self {
+        Self { kept: true, ..self }
+    }
+
+    /// Opens the connection of this number and role, which is in its client identifier. Where sessions are
+    /// kept another process has the same.
     pub(super) fn open(&self, role: &str, number: u32) -> Result<Opened> {
-        let client = format!("{role}{number}x{}", process::id());
+        let client = if self.kept {
+            format!("{role}{number}")
+        } else {
+            format!("{role}{number}x{}", process::id())
+        };
         self.try_open(&client, number)
             .with_context(|| format!("connection {number} ({role})"))
     }
@@ -82,7 +97,13 @@ impl Opening {
             welcome: Welcome::default(),
             received: Vec::new(),
         };
-        let connect = Connect::new(wire_version(self.version), client).keep_alive(KEEP_ALIVE);
+        let version = wire_version(self.version);
+        let connect = if self.kept {
+            Connect::lasting(version, client)
+        } else {
+            Connect::new(version, client)
+        };
+        let connect = connect.keep_alive(KEEP_ALIVE);
         let connect = match self.version {
             Version::V3 => connect,
             Version::V5 => connect.with(Property::ReceiveMaximum(u16::MAX)),
@@ -190,14 +211,46 @@ impl Opened {
         }
     }
 
+    /// Says farewell, and waits until the broker has closed.
+    pub(super) fn disconnect(mut self) -> Result<()> {
+        self.write(&DISCONNECT, "DISCONNECT")?;
+        // A close alone would be a reset, which may be faster than what was sent before.
+        self.tcp.shutdown(Shutdown::Write).context("shutdown")?;
+        let end = Instant::now() + PATIENCE;
+        let mut chunk = [0; 1024];
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            match self
+                .stream
+                .read(&mut chunk, left.max(Duration::from_millis(1)))
+            {
+                Ok(0) => return Ok(()),
+                Ok(_) => {}
+                Err(error)
+                    if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) =>
+                {
+                    bail!("the broker did not close within {PATIENCE:?} after DISCONNECT")
+                }
+                // It is gone, which is all that matters.
+                Err(_) => return Ok(()),
+            }
+        }
+    }
+
     /// The socket, for a loop that does not block. What lies between it and MQTT is forgotten: over TLS
     /// nothing can be sent or understood any more.
     pub(super) fn into_socket(self) -> Result<TcpStream> {
-        if !self.received.is_empty() {
+        let (socket, received) = self.into_parts()?;
+        if !received.is_empty() {
             bail!("the broker sent what nobody has asked for");
         }
+        Ok(socket)
+    }
+
+    /// The same where the broker may send at once; and what it has sent so far.
+    pub(super) fn into_parts(self) -> Result<(TcpStream, Vec<u8>)> {
         self.tcp.set_nonblocking(true)?;
-        Ok(self.tcp)
+        Ok((self.tcp, self.received))
     }
 }
 

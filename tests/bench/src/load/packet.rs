@@ -198,6 +198,8 @@ pub(super) struct Welcome {
     pub(super) maximum_packet: u32,
     /// Seconds of keep alive that the server wants instead.
     pub(super) keep_alive: Option<u16>,
+    /// Whether there was a session, and it goes on.
+    pub(super) session_present: bool,
 }
 
 impl Default for Welcome {
@@ -209,6 +211,7 @@ impl Default for Welcome {
             maximum_qos: 2,
             maximum_packet: u32::MAX,
             keep_alive: None,
+            session_present: false,
         }
     }
 }
@@ -218,6 +221,7 @@ impl Welcome {
     pub(super) fn parse(body: &[u8], version: Version) -> Option<Self> {
         let mut welcome = Self {
             code: *body.get(1)?,
+            session_present: body[0] & 1 == 1,
             ..Self::default()
         };
         if version == Version::V5 && body.len() > 2 {
@@ -294,7 +298,7 @@ mod tests {
             &[0x24, 1, 0x2A, 1, 0x13, 0, 60],
         ];
         let properties = properties.concat();
-        let mut body = vec![0, 0, properties.len() as u8];
+        let mut body = vec![1, 0, properties.len() as u8];
         body.extend(properties);
         let expected = Welcome {
             code: 0,
@@ -302,6 +306,7 @@ mod tests {
             maximum_qos: 1,
             maximum_packet: 1024,
             keep_alive: Some(60),
+            session_present: true,
         };
         assert_eq!(Welcome::parse(&body, Version::V5), Some(expected));
         body.pop();

@@ -117,6 +117,12 @@ impl Publisher {
         heads.unwrap_or(0) + self.filler.len()
     }
 
+    /// Bytes of a message of its first topic, without what only the wire needs: its packet identifier.
+    pub(super) fn kept(&self) -> usize {
+        let head = &self.heads[0];
+        head.bytes.len() + self.filler.len() - if head.packet_id.is_some() { 2 } else { 0 }
+    }
+
     /// Sends so many messages, each with the time that `time` gives for its sequence number, as far as
     /// the socket takes them.
     pub(super) fn publish(

@@ -148,9 +148,8 @@ fn storm(
         resident,
         lost: storm.tally.lost,
         duplicated: storm.tally.duplicated,
-        out_of_order: 0,
         latency: storm.latencies.quantiles(),
-        connections: None,
+        ..Measurement::default()
     })
 }
 

@@ -14,9 +14,10 @@ use super::filters;
 use super::opening::Opening;
 use super::packet::Welcome;
 use super::publisher::{Publisher, STAMP};
+use super::syncs::{since, syncs};
 use super::window::Window;
 use crate::order::{Order, Pace, Shape, Traffic, Version};
-use crate::reply::Measurement;
+use crate::reply::{Durable, Measurement};
 
 /// What is on its way in the end is waited for as long as something comes so often,
 const SILENCE: u64 = 2 * SECOND;
@@ -43,10 +44,11 @@ pub(super) fn traffic(
     let end = start + clock::nanoseconds(order.warm_up);
     engine.run_until(end, |_| progress("warming up"))?;
 
+    let syncs_before = syncs(order.metrics)?;
     engine.count_from_now();
     let began = clock::now();
     let (broker_cpu, load_cpu) = (broker.cpu()?, clock::own()?);
-    let before = engine.ledger().deliveries();
+    let (before, acknowledged) = (engine.ledger().deliveries(), engine.acknowledged());
     engine.latencies().count_from(began);
     let end = began + clock::nanoseconds(order.seconds);
     engine.run_until(end, |deliveries| {
@@ -57,7 +59,9 @@ pub(super) fn traffic(
     let (broker_cpu, load_cpu) = (broker.cpu()? - broker_cpu, clock::own()? - load_cpu);
     let resident = broker.resident()?;
     let deliveries = engine.ledger().deliveries() - before;
+    let acknowledged = engine.acknowledged() - acknowledged;
     engine.latencies().count_to(ended);
+    let syncs_after = syncs(order.metrics)?;
 
     progress(&format!("draining, {} messages", engine.ledger().open()));
     engine.stop();
@@ -85,7 +89,14 @@ pub(super) fn traffic(
         duplicated: ledger.duplicated(),
         out_of_order: ledger.out_of_order(),
         latency: engine.latencies().quantiles(),
-        connections: None,
+        durable: traffic.durable.then(|| Durable {
+            acknowledged,
+            seconds: clock::seconds(ended - began),
+            bytes: Publisher::new(0, traffic).kept() as u64,
+            syncs: since(syncs_before, syncs_after),
+            disk: None,
+        }),
+        ..Measurement::default()
     })
 }
 
@@ -110,8 +121,12 @@ fn drain(engine: &mut Engine, ended: u64) -> Result<()> {
 fn open(order: &Order, traffic: &Traffic, progress: Progress<'_>) -> Result<Engine> {
     let opening = Opening::plain(order, traffic.version);
     let mut engine = Engine::new(traffic)?;
+    let subscribing = match traffic.durable {
+        true => Opening::plain(order, traffic.version).kept(),
+        false => Opening::plain(order, traffic.version),
+    };
     for number in 0..traffic.subscribers {
-        let mut opened = opening.open("subscriber", number)?;
+        let mut opened = subscribing.open("subscriber", number)?;
         let filter = filters::of_subscriber(traffic, number);
         opened
             .subscribe(vec![filter], traffic.qos)
@@ -125,15 +140,33 @@ fn open(order: &Order, traffic: &Traffic, progress: Progress<'_>) -> Result<Engi
             .with_context(|| format!("connection {number} (idle filters)"))?;
         engine.add_idle(opened.into_socket()?)?;
     }
+    add_publishers(
+        &mut engine,
+        &opening,
+        traffic,
+        receivers_of_each(traffic),
+        progress,
+    )?;
+    Ok(engine)
+}
+
+/// Opens the connections of publishers whose messages have so many receivers each.
+pub(super) fn add_publishers(
+    engine: &mut Engine,
+    opening: &Opening,
+    traffic: &Traffic,
+    receivers: u32,
+    progress: Progress<'_>,
+) -> Result<()> {
+    let wanted = match traffic.pace {
+        Pace::Window(window) => window,
+        Pace::Rate(_) => OPEN_LOOP,
+    };
     for number in 0..traffic.publishers {
         let opened = opening.open("publisher", number)?;
         let welcome = opened.welcome();
         let publisher = Publisher::new(number, traffic);
         fits(welcome, traffic, publisher.largest())?;
-        let wanted = match traffic.pace {
-            Pace::Window(window) => window,
-            Pace::Rate(_) => OPEN_LOOP,
-        };
         let limit = match traffic.qos {
             0 => wanted,
             _ => wanted.min(welcome.receive_maximum.into()),
@@ -141,10 +174,10 @@ fn open(order: &Order, traffic: &Traffic, progress: Progress<'_>) -> Result<Engi
         if number == 0 && limit < wanted && matches!(traffic.pace, Pace::Window(_)) {
             progress(&format!("the broker lowers the window to {limit}"));
         }
-        let window = Window::new(limit, receivers_of_each(traffic), traffic.qos);
+        let window = Window::new(limit, receivers, traffic.qos);
         engine.add_publisher(opened.into_socket()?, publisher, window)?;
     }
-    Ok(engine)
+    Ok(())
 }
 
 /// How many receivers each message has.
@@ -156,7 +189,7 @@ fn receivers_of_each(traffic: &Traffic) -> u32 {
 }
 
 /// Whether the order makes sense.
-fn check(traffic: &Traffic) -> Result<()> {
+pub(super) fn check(traffic: &Traffic) -> Result<()> {
     if traffic.publishers == 0 || traffic.subscribers == 0 || traffic.topics == 0 {
         bail!("traffic needs publishers, subscribers and topics");
     }

@@ -180,6 +180,13 @@ fn serve(mut socket: TcpStream, fault: Fault, state: &Mutex<State>) -> io::Resul
                 state.subscribers.clear();
                 socket.write_all(&answer(0xB0, [&body[..2], &[], &[]]))?;
             }
+            (14, _) => {
+                let peer = socket.peer_addr()?;
+                let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
+                let subscribers = &mut state.subscribers;
+                subscribers.retain(|other| other.peer_addr().is_ok_and(|other| other != peer));
+                return Ok(());
+            }
             // The acknowledgements of subscribers.
             _ => {}
         }

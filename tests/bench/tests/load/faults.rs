@@ -5,7 +5,7 @@ use std::thread;
 use std::time::Duration;
 
 use tidegate_bench::{
-    Measurement, Order, Pace, Reply, Retained, Shape, Traffic, Version, Workload,
+    Measurement, Order, Pace, Queues, Reply, Retained, Shape, Traffic, Version, Workload,
 };
 
 use crate::broker::{Fault, FaultyBroker};
@@ -109,6 +109,23 @@ fn a_broker_that_delivers_nothing_loses_the_window() {
     } = measured;
     assert_eq!((deliveries, lost), (0, 16), "{measured:?}");
     assert_eq!(measured.latency, None);
+}
+
+#[test]
+fn a_broker_that_keeps_no_session_is_told() {
+    let queues = Workload::Queues(Queues {
+        version: Version::V5,
+        sessions: 2,
+        publishers: 1,
+        messages: 10,
+        payload: 64,
+        window: 4,
+    });
+    let broker = FaultyBroker::with(Fault::None);
+    assert_eq!(
+        failed(&order(broker.address(), process::id(), queues)),
+        "the broker has no session 0 any more"
+    );
 }
 
 /// A storm of which the fault strikes the fifth round.

@@ -1,7 +1,7 @@
 //! Every workload against the gateway, which loses, doubles and reorders nothing.
 
 use tidegate_bench::{
-    Idle, Measurement, Order, Pace, Reply, Retained, Shape, Traffic, Version, Workload,
+    Idle, Measurement, Order, Pace, Queues, Reply, Retained, Shape, Traffic, Version, Workload,
 };
 use tidegate_tests::wire::Connect;
 use tidegate_tests::{Gateway, Transport};
@@ -226,4 +226,64 @@ fn retained_messages_come_with_each_subscription_and_are_cleared() {
     let mut client = Connect::v5("after").open(gateway.mqtt());
     client.subscribe("bench/#", 0);
     assert_eq!(client.fence(), [], "retained messages are left");
+}
+
+#[test]
+fn sessions_that_are_kept_among_the_traffic() {
+    for shape in [Shape::Pairs, Shape::All] {
+        for version in [Version::V3, Version::V5] {
+            assert_traffic_is_complete(Traffic {
+                version,
+                shape,
+                publishers: 5,
+                subscribers: if shape == Shape::All { 1 } else { 5 },
+                qos: 1,
+                durable: true,
+                ..one_to_one()
+            });
+        }
+    }
+}
+
+#[test]
+fn who_comes_back_receives_all_that_was_published_meanwhile() {
+    let Some(gateway) = gateway() else {
+        return;
+    };
+    for version in [Version::V3, Version::V5] {
+        let queues = Queues {
+            version,
+            sessions: 3,
+            publishers: 2,
+            messages: 500,
+            payload: 64,
+            window: 16,
+        };
+        let order = Order {
+            metrics: Some(gateway.http()),
+            data: Some(gateway.directory().to_path_buf()),
+            ..to(&gateway, Workload::Queues(queues))
+        };
+        let measured = measured(&order);
+        let Measurement {
+            deliveries,
+            lost,
+            duplicated,
+            out_of_order,
+            ..
+        } = measured;
+        assert_eq!(
+            (deliveries, lost, duplicated, out_of_order),
+            (3_000, 0, 0, 0),
+            "{measured:?}"
+        );
+        let durable = measured.durable.unwrap();
+        assert_eq!(durable.acknowledged, 1_000);
+        // Topic, payload and the bytes around them.
+        assert!((75..85).contains(&durable.bytes), "{durable:?}");
+        assert!(durable.syncs.unwrap() > 0, "{durable:?}");
+        let queued = measured.queues.unwrap();
+        assert!(queued.peak >= queued.before, "{queued:?}");
+        assert!(queued.disk.is_some(), "{queued:?}");
+    }
 }

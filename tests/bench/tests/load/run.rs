@@ -18,6 +18,7 @@ pub(crate) fn one_to_one() -> Traffic {
         topics: 1,
         idle_filters: 0,
         properties: false,
+        durable: false,
         pace: Pace::Window(16),
     }
 }
@@ -30,6 +31,8 @@ pub(crate) fn order(broker: SocketAddr, pid: u32, workload: Workload) -> Order {
         scheme: "mqtt".to_owned(),
         authority: None,
         pid,
+        data: None,
+        metrics: None,
         warm_up: 0.0,
         seconds: 0.15,
         workload,
