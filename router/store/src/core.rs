@@ -80,9 +80,7 @@ impl Core {
             };
         }
         let mut intake = self.intake.lock();
-        for (client, owner) in walked.owners {
-            intake.owners.set(&client, owner);
-        }
+        intake.owners = walked.owners;
         intake.index = Some(walked.index);
         self.walked.store(true, Ordering::Release);
         self.rouse(intake);

@@ -29,6 +29,14 @@ pub(crate) struct Owners {
 }
 
 impl Owners {
+    /// With room for so many.
+    pub(crate) fn with_capacity(owners: usize) -> Self {
+        Self {
+            map: HashMap::with_capacity(owners),
+            ended: VecDeque::new(),
+        }
+    }
+
     /// The owner of the client identifier, also after its end.
     pub(crate) fn get(&self, client: &ClientId) -> Option<Owner> {
         self.map.get(client).copied()

@@ -12,7 +12,7 @@ use tidegate_bus::{
 
 use crate::body::decode_body;
 use crate::index::Index;
-use crate::intake::Owner;
+use crate::intake::{Owner, Owners};
 use crate::key;
 use crate::metrics::Metrics;
 use crate::record::{BodyPlace, DecodeError, EntryRecord, SubscriptionRecord, filter};
@@ -24,6 +24,8 @@ use crate::writer::report;
 /// So many records that do not read are named in [`Recovered`]; the rest is counted.
 const NAMED: usize = 100;
 const PROGRESS_EVERY: Duration = Duration::from_millis(250);
+/// Room is made at once for so many sessions at the most.
+const MOST_EXPECTED: usize = 1 << 20;
 
 /// A record that does not read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,7 +67,7 @@ pub struct Recovered {
 /// What a walk leaves.
 pub(crate) struct Walked {
     pub(crate) index: Index,
-    pub(crate) owners: Vec<(ClientId, Owner)>,
+    pub(crate) owners: Owners,
     pub(crate) recovered: Recovered,
 }
 
@@ -108,14 +110,17 @@ pub(crate) fn walk(
             Err(error) => walk.corrupt("retained", &key, error),
         }
     }
-    let mut sessions = Vec::new();
+    // The number counts what was deleted, too.
+    let expected = tables.sessions.approximate_len().min(MOST_EXPECTED);
+    let mut sessions = Vec::with_capacity(expected);
     for guard in snapshot.iter(&tables.sessions) {
         let (key, value) = guard.into_inner()?;
         walk.meter.step(&walk.recovered);
         let client = std::str::from_utf8(&key).ok();
         let client = client.and_then(|text| ClientId::new(text).ok());
         match (client, SessionRecord::decode(&value)) {
-            (Some(client), Ok(record)) => sessions.push((client, record)),
+            // Read again in its turn: together the records would be most of what a start needs.
+            (Some(client), Ok(record)) => sessions.push((record.session, client)),
             (None, Ok(_)) => walk.corrupt("sessions", &key, DecodeError::Malformed),
             (_, Err(error)) => walk.corrupt("sessions", &key, error),
         }
@@ -126,19 +131,22 @@ pub(crate) fn walk(
         .iter()
         .any(|record| record.keyspace == "sessions");
     // In the order of the two keyspaces whose keys begin with the session.
-    sessions.sort_unstable_by_key(|(_, record)| record.session);
+    sessions.sort_unstable_by_key(|(session, _)| *session);
     let mut state = snapshot.iter(&tables.state).peekable_by_session();
     let mut queue = snapshot.iter(&tables.queue).peekable_by_session();
-    let mut owners = Vec::with_capacity(sessions.len());
-    for (client, record) in sessions {
-        walk.left_before(record.session, &mut state, &mut queue)?;
-        owners.push((
-            client.clone(),
-            Owner {
-                session: record.session,
-                epoch: record.epoch,
-            },
-        ));
+    let mut owners = Owners::with_capacity(sessions.len());
+    walk.index.live.reserve(sessions.len());
+    for (number, client) in sessions {
+        walk.left_before(number, &mut state, &mut queue)?;
+        let value = snapshot.get(&tables.sessions, client.as_str())?;
+        let record = value.map(|value| SessionRecord::decode(&value));
+        // It was there and was read a moment ago, and a snapshot does not change.
+        let Some(Ok(record)) = record else { continue };
+        let owner = Owner {
+            session: record.session,
+            epoch: record.epoch,
+        };
+        owners.set(&client, owner);
         let (mut session, will_lost) = record.to_session(client, alive);
         if will_lost {
             let key = session.client.as_str().as_bytes().to_vec();
