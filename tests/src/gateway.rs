@@ -20,11 +20,12 @@ use crate::tls::TlsClient;
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// What listens when nobody says anything, to be bound to free ports.
-const BINDS: [&str; 5] = [
+const BINDS: [&str; 6] = [
     "listeners.mqtt.bind",
     "listeners.mqtts.bind",
     "listeners.ws.bind",
     "listeners.wss.bind",
+    "listeners.quic.bind",
     "http.bind",
 ];
 

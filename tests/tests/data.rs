@@ -133,7 +133,7 @@ fn one_process_has_a_data_directory_and_status_says_so() {
     assert!(verified.said.contains("in use by another process"));
     let mut second = Command::new(tidegate());
     second.arg("run").arg("--data-dir").arg(&here);
-    for bind in ["mqtt", "mqtts", "ws", "wss"] {
+    for bind in ["mqtt", "mqtts", "ws", "wss", "quic"] {
         second.args(["--set", &format!("listeners.{bind}.bind=127.0.0.1:0")]);
     }
     second.args(["--set", "http.bind=127.0.0.1:0"]);

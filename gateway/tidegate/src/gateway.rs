@@ -3,9 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use tidegate_api::Check;
 use tidegate_bus::{AllowAll, Bus, SysTree, SystemClock};
 use tidegate_mqtt::Adapter;
+use tidegate_quic::{Server, code};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
@@ -13,13 +15,16 @@ use crate::config::Config;
 use crate::control::Control;
 use crate::drain::Drain;
 use crate::listener::Listener;
-use crate::listeners::Bound;
+use crate::listeners::{Bound, Socket};
 use crate::metrics::Metrics;
 use crate::store::Kept;
 use crate::tls::Identities;
 
 /// How often the bus looks at the time.
 const TICK: Duration = Duration::from_millis(100);
+
+/// How long the last packets of QUIC connections may take.
+const FAREWELL: Duration = Duration::from_secs(1);
 
 /// The bus with everything that was kept.
 #[derive(Debug)]
@@ -45,6 +50,13 @@ impl Recovered {
     }
 }
 
+/// What a listener serves at.
+#[derive(Debug)]
+enum Serving {
+    Tcp(TcpListener),
+    Quic(Arc<Server>),
+}
+
 /// Everything that serves clients.
 #[derive(Debug)]
 pub(crate) struct Gateway {
@@ -54,7 +66,8 @@ pub(crate) struct Gateway {
     _control: Option<Control>,
     mqtt: Arc<Adapter>,
     sys_interval: Duration,
-    bound: Vec<(Arc<Listener>, TcpListener)>,
+    bound: Vec<(Arc<Listener>, Serving)>,
+    quic: Vec<Arc<Server>>,
     listeners: JoinSet<()>,
     housekeeping: JoinSet<()>,
 }
@@ -67,28 +80,42 @@ impl Gateway {
         listeners: Vec<Bound>,
         identities: &Identities,
         metrics: &Metrics,
-    ) -> Self {
+    ) -> anyhow::Result<Self> {
         let Recovered { bus, kept } = recovered;
         let mqtt = Adapter::new(Arc::clone(&bus), config.mqtt.clone());
-        let bound: Vec<_> = listeners
-            .into_iter()
-            .map(|Bound { config, socket, .. }| {
-                let identity = identities.by_listener.get(&config.name).cloned();
-                (Listener::new(config, &mqtt, identity), socket)
-            })
-            .collect();
+        let mut bound = Vec::with_capacity(listeners.len());
+        let mut quic = Vec::new();
+        for Bound {
+            config: listener,
+            socket,
+            ..
+        } in listeners
+        {
+            let identity = identities.by_listener.get(&listener.name).cloned();
+            let serving = match socket {
+                Socket::Tcp(socket) => Serving::Tcp(socket),
+                Socket::Udp(socket) => {
+                    let server = crate::quic::server(config, &listener, identity.as_ref(), socket);
+                    let server = server.with_context(|| format!("listener {}", listener.name))?;
+                    quic.push(Arc::clone(&server));
+                    Serving::Quic(server)
+                }
+            };
+            bound.push((Listener::new(listener, &mqtt, identity), serving));
+        }
         let listeners = bound.iter().map(|(listener, _)| Arc::clone(listener));
         metrics.begin(&bus, &kept, &mqtt, listeners.collect());
-        Self {
+        Ok(Self {
             bus,
             _control: listen(config, &kept),
             kept,
             mqtt,
             sys_interval: config.telemetry.sys_interval,
             bound,
+            quic,
             listeners: JoinSet::new(),
             housekeeping: JoinSet::new(),
-        }
+        })
     }
 
     /// Serves clients until the drain begins.
@@ -101,8 +128,12 @@ impl Gateway {
             self.housekeeping
                 .spawn(publish_sys(Arc::clone(&self.bus), self.sys_interval));
         }
-        for (listener, socket) in self.bound.drain(..) {
-            self.listeners.spawn(listener.serve(socket, drain.clone()));
+        for (listener, serving) in self.bound.drain(..) {
+            let drain = drain.clone();
+            match serving {
+                Serving::Tcp(socket) => self.listeners.spawn(listener.serve(socket, drain)),
+                Serving::Quic(server) => self.listeners.spawn(listener.serve_quic(server, drain)),
+            };
         }
     }
 
@@ -114,6 +145,11 @@ impl Gateway {
             }
         }
         self.mqtt.shut_down().await;
+        for server in &self.quic {
+            let closed = server.close(code::SERVER_SHUTTING_DOWN);
+            // Who does not answer by then has lost its connection without a word.
+            let _ = tokio::time::timeout(FAREWELL, closed).await;
+        }
         self.housekeeping.shutdown().await;
         self.kept.close().await;
     }

@@ -1,7 +1,8 @@
 //! Every socket that the gateway listens at, bound before anything is served.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::io;
+use std::net::{SocketAddr, UdpSocket};
 
 use anyhow::Context as _;
 use tokio::net::TcpListener;
@@ -22,7 +23,14 @@ pub(crate) struct Listeners {
 pub(crate) struct Bound {
     pub(crate) config: config::Listener,
     pub(crate) address: SocketAddr,
-    pub(crate) socket: TcpListener,
+    pub(crate) socket: Socket,
+}
+
+/// What clients come to.
+#[derive(Debug)]
+pub(crate) enum Socket {
+    Tcp(TcpListener),
+    Udp(UdpSocket),
 }
 
 impl Listeners {
@@ -31,11 +39,12 @@ impl Listeners {
         let mut protocols = Vec::new();
         for listener in &config.listeners {
             let bind = listener.socket.bind;
-            let socket = (listener.socket.listen())
+            let bound = bound(listener);
+            let (socket, address) = bound
                 .with_context(|| format!("listener {} cannot be bound to {bind}", listener.name))?;
             protocols.push(Bound {
                 config: listener.clone(),
-                address: socket.local_addr()?,
+                address,
                 socket,
             });
         }
@@ -78,4 +87,16 @@ impl Listeners {
         });
         protocols.chain(http).collect()
     }
+}
+
+fn bound(listener: &config::Listener) -> io::Result<(Socket, SocketAddr)> {
+    let options = &listener.socket;
+    if listener.kind.is_quic() {
+        let socket = tidegate_quic::bind(options.bind, options.ipv6_only, options.reuse_port)?;
+        let address = socket.local_addr()?;
+        return Ok((Socket::Udp(socket), address));
+    }
+    let socket = options.listen()?;
+    let address = socket.local_addr()?;
+    Ok((Socket::Tcp(socket), address))
 }

@@ -20,6 +20,7 @@ mod listeners;
 mod logging;
 mod metrics;
 mod open_files;
+mod quic;
 mod ready_file;
 mod run;
 mod signals;

@@ -93,7 +93,7 @@ async fn live(config: Config, ready_file: Option<&Path>) -> anyhow::Result<()> {
         listeners.protocols,
         &identities,
         &metrics,
-    );
+    )?;
     store.pass();
     let (drain_trigger, drain) = drain::channel();
     gateway.start(&drain, store);

@@ -6,7 +6,7 @@
 )]
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
 
@@ -29,6 +29,7 @@ fn command(directory: &TempDir) -> Command {
         .args(["--set", "listeners.mqtts.bind=127.0.0.1:0"])
         .args(["--set", "listeners.ws.bind=127.0.0.1:0"])
         .args(["--set", "listeners.wss.bind=127.0.0.1:0"])
+        .args(["--set", "listeners.quic.bind=127.0.0.1:0"])
         .args(["--set", "http.bind=127.0.0.1:0"])
         .arg("--data-dir")
         .arg(directory.path().join("data"))
@@ -120,7 +121,7 @@ fn it_starts_with_nothing_configured_and_ends_when_asked() {
             .iter()
             .map(|(name, it)| (name, &it["kind"]))
             .collect();
-        assert_eq!(kinds.len(), 5, "{kinds:?}");
+        assert_eq!(kinds.len(), 6, "{kinds:?}");
         for (name, kind) in kinds {
             assert_eq!(name, kind);
         }
@@ -151,7 +152,12 @@ fn the_banner_names_the_listeners_and_a_line_to_try() {
     };
     shown(format!("mqtt://{mqtt} "), "listener mqtt");
     shown(format!("http://{http} "), "/livez ");
-    for (name, path) in [("mqtts", ""), ("ws", "/mqtt"), ("wss", "/mqtt")] {
+    for (name, path) in [
+        ("mqtts", ""),
+        ("ws", "/mqtt"),
+        ("wss", "/mqtt"),
+        ("quic", ""),
+    ] {
         let address = gateway.address(name);
         shown(
             format!("{name}://{address}{path} "),
@@ -197,7 +203,7 @@ fn several_listeners_each_get_their_port() {
         "http.enabled=false",
     ]);
     let ready = gateway.ready();
-    assert_eq!(ready["listeners"].as_object().unwrap().len(), 5);
+    assert_eq!(ready["listeners"].as_object().unwrap().len(), 6);
     assert_ne!(gateway.address("mqtt"), gateway.address("inside"));
     TcpStream::connect(gateway.address("inside")).unwrap();
 }
@@ -250,13 +256,16 @@ fn the_log_can_be_json() {
 fn an_address_that_is_taken_is_named() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap();
+    let taken_of_udp = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let udp = taken_of_udp.local_addr().unwrap();
     let directory = tempfile::tempdir().unwrap();
     let ready = directory.path().join("ready.json");
     std::fs::write(&ready, "of an earlier run").unwrap();
-    for (key, name) in [
-        ("listeners.mqtt", "listener mqtt"),
-        ("listeners.wss", "listener wss"),
-        ("http", "HTTP"),
+    for (key, name, address) in [
+        ("listeners.mqtt", "listener mqtt", address),
+        ("listeners.wss", "listener wss", address),
+        ("listeners.quic", "listener quic", udp),
+        ("http", "HTTP", address),
     ] {
         let setting = format!("{key}.bind={address}");
         let (code, log) = output(command(&directory).args(["--set", &setting]));

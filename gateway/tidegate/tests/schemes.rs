@@ -15,7 +15,7 @@ use rcgen::{
 };
 use tempfile::TempDir;
 
-const SCHEMES: [&str; 4] = ["mqtt", "mqtts", "ws", "wss"];
+const SCHEMES: [&str; 5] = ["mqtt", "mqtts", "ws", "wss", "quic"];
 
 /// A gateway with every default listener, on free ports; ended when dropped.
 struct Gateway {
@@ -130,7 +130,7 @@ impl Drop for Gateway {
 
 fn trust(scheme: &str, ca: &str) -> Vec<String> {
     match scheme {
-        "mqtts" | "wss" => vec!["--ca".to_owned(), ca.to_owned()],
+        "mqtts" | "wss" | "quic" => vec!["--ca".to_owned(), ca.to_owned()],
         _ => Vec::new(),
     }
 }
@@ -144,7 +144,7 @@ fn what_is_published_over_one_scheme_is_received_over_each() {
         .iter()
         .map(|scheme| {
             let mut child = gateway
-                .client("sub", scheme, &["-t", "from/+", "-q", "2", "-n", "4", "-v"])
+                .client("sub", scheme, &["-t", "from/+", "-q", "2", "-n", "5", "-v"])
                 .args(trust(scheme, ca))
                 .arg("--debug")
                 .stdout(Stdio::piped())
@@ -188,7 +188,7 @@ fn what_is_published_over_one_scheme_is_received_over_each() {
 #[test]
 fn a_gateway_that_is_not_trusted_is_not_spoken_to() {
     let gateway = Gateway::start(&[]);
-    for scheme in ["mqtts", "wss"] {
+    for scheme in ["mqtts", "wss", "quic"] {
         let said = gateway.fails(scheme, 1, &[]);
         assert!(said.contains("UnknownIssuer"), "{said}");
         assert!(said.contains("`tidegate cert export`"), "{said}");
@@ -206,10 +206,15 @@ fn a_gateway_that_is_not_trusted_is_not_spoken_to() {
 #[test]
 fn a_name_that_the_certificate_does_not_have_is_refused() {
     // All of 127.0.0.0/8 is this machine, and only 127.0.0.1 is in the certificate.
-    let gateway = Gateway::start(&["listeners.mqtts.bind=127.0.0.2:0"]);
+    let gateway = Gateway::start(&[
+        "listeners.mqtts.bind=127.0.0.2:0",
+        "listeners.quic.bind=127.0.0.2:0",
+    ]);
     let ca = gateway.export();
-    let said = gateway.fails("mqtts", 1, &["--ca", ca.to_str().unwrap()]);
-    assert!(said.contains("certificate not valid for name"), "{said}");
+    for scheme in ["mqtts", "quic"] {
+        let said = gateway.fails(scheme, 1, &["--ca", ca.to_str().unwrap()]);
+        assert!(said.contains("certificate not valid for name"), "{said}");
+    }
 }
 
 #[test]
@@ -268,12 +273,14 @@ fn a_client_shows_its_certificate() {
         &[
             "listeners.mqtts.tls.client_ca=clients.pem",
             "listeners.wss.tls.client_ca=clients.pem",
+            "listeners.quic.tls.client_ca=clients.pem",
             "listeners.wss.tls.client_auth=optional",
         ],
     );
     let shown = ["--insecure", "--cert", "client.crt", "--key", "client.key"];
     gateway.works("mqtts", &shown);
     gateway.works("wss", &shown);
+    gateway.works("quic", &shown);
     gateway.works("wss", &["--insecure"]);
     let said = gateway.fails("mqtts", 1, &["--insecure"]);
     assert!(said.contains("CertificateRequired"), "{said}");
@@ -304,6 +311,7 @@ fn the_local_certificate_is_made_at_the_first_start_and_shown() {
     for part in [
         "listener mqtts\n",
         "listener wss\n",
+        "listener quic\n",
         "DNS:localhost",
         "IP:127.0.0.1",
         "days left",
@@ -313,6 +321,7 @@ fn the_local_certificate_is_made_at_the_first_start_and_shown() {
     let none = [
         "listeners.mqtts.enabled=false",
         "listeners.wss.enabled=false",
+        "listeners.quic.enabled=false",
     ];
     let arguments: Vec<_> = none.iter().flat_map(|it| ["--set", it]).collect();
     let shown = cert(&gateway.directory, &[&["show"], &arguments[..]].concat());
@@ -349,7 +358,8 @@ fn cert_only_reads() {
     let output = cert(&directory, &show);
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     let said = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(said, format!("error: listener wss: {absent}"));
+    let expected = ["wss", "quic"].map(|name| format!("error: listener {name}: {absent}"));
+    assert_eq!(said, expected.concat());
     let shown = String::from_utf8(output.stdout).unwrap();
     assert!(shown.contains("DNS:own.example"), "the other one: {shown}");
     let mode = "warning       own.key: the private key can be read by other users";

@@ -13,7 +13,6 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use rustls::pki_types::UnixTime;
 use rustls::{CommonState, HandshakeKind};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
@@ -234,16 +233,7 @@ async fn now<F: Future>(mut future: Pin<&mut F>) -> Option<F::Output> {
 /// ticket was made (rustls checks no more); since then it may have expired, or its revocation list. And
 /// while a handshake went on, other authorities or lists may have come into use.
 fn still_holds(current: &Current, connection: &CommonState) -> Result<(), rustls::Error> {
-    let Some(verifier) = &current.verifier else {
-        return Ok(());
-    };
-    match connection.peer_certificates().and_then(<[_]>::split_first) {
-        Some((certificate, intermediates)) => verifier
-            .verify_client_cert(certificate, intermediates, UnixTime::now())
-            .map(|_| ()),
-        None if verifier.client_auth_mandatory() => Err(rustls::Error::NoCertificatesPresented),
-        None => Ok(()),
-    }
+    current.trusts(connection.peer_certificates())
 }
 
 /// Says `close_notify` and closes.

@@ -43,12 +43,14 @@ impl Counters {
         self.in_progress.load(Relaxed)
     }
 
-    pub(crate) fn completed(&self, resumed: bool) {
+    /// One was completed; [`crate::Acceptor`] says so itself, others who shake hands may.
+    pub fn completed(&self, resumed: bool) {
         let counter = if resumed { &self.resumed } else { &self.full };
         counter.fetch_add(1, Relaxed);
     }
 
-    pub(crate) fn failure(&self, timeout: bool) {
+    /// One failed, or ran out of time.
+    pub fn failure(&self, timeout: bool) {
         let counter = if timeout {
             &self.timeouts
         } else {
@@ -58,13 +60,15 @@ impl Counters {
     }
 
     /// Counted as under way until the guard is dropped.
-    pub(crate) fn begin(&self) -> InProgress<'_> {
+    pub fn begin(&self) -> InProgress<'_> {
         self.in_progress.fetch_add(1, Relaxed);
         InProgress(&self.in_progress)
     }
 }
 
-pub(crate) struct InProgress<'a>(&'a AtomicU64);
+/// A handshake that is under way, until this is dropped.
+#[derive(Debug)]
+pub struct InProgress<'a>(&'a AtomicU64);
 
 impl Drop for InProgress<'_> {
     fn drop(&mut self) {

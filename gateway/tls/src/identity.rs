@@ -6,6 +6,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use rustls::ServerConfig;
+use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::danger::ClientCertVerifier;
 
 use crate::server_config::{self, Built, Contents, Tickets};
@@ -27,6 +28,25 @@ pub(crate) struct Current {
     pub(crate) config: Arc<ServerConfig>,
     /// Asks for certificates and checks them; none if clients are not asked.
     pub(crate) verifier: Option<Arc<dyn ClientCertVerifier>>,
+}
+
+impl Current {
+    /// Checks a client's certificates, its own first, as if they had been shown now.
+    pub(crate) fn trusts(
+        &self,
+        certificates: Option<&[CertificateDer<'_>]>,
+    ) -> Result<(), rustls::Error> {
+        let Some(verifier) = &self.verifier else {
+            return Ok(());
+        };
+        match certificates.and_then(<[_]>::split_first) {
+            Some((certificate, intermediates)) => verifier
+                .verify_client_cert(certificate, intermediates, UnixTime::now())
+                .map(|_| ()),
+            None if verifier.client_auth_mandatory() => Err(rustls::Error::NoCertificatesPresented),
+            None => Ok(()),
+        }
+    }
 }
 
 struct State {
@@ -91,6 +111,19 @@ impl Identity {
     #[must_use]
     pub fn config(&self) -> Arc<ServerConfig> {
         self.current.load().config.clone()
+    }
+
+    /// Checks a client's certificates, its own first, as if they had been shown now. Of a session that was
+    /// resumed they were checked when its ticket was made, and may have expired or been revoked since.
+    ///
+    /// # Errors
+    ///
+    /// Why they do not hold.
+    pub fn still_trusts(
+        &self,
+        certificates: Option<&[CertificateDer<'_>]>,
+    ) -> Result<(), rustls::Error> {
+        self.current().trusts(certificates)
     }
 
     pub(crate) fn current(&self) -> Arc<Current> {

@@ -32,7 +32,7 @@ mod watcher;
 mod x509;
 
 pub use acceptor::{AcceptSettings, Acceptor};
-pub use counters::Counters;
+pub use counters::{Counters, InProgress};
 pub use handshake_error::{Foreign, HandshakeError, Stage};
 pub use identity::{Identity, Outcome};
 pub use load_error::LoadError;

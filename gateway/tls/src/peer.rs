@@ -1,5 +1,6 @@
 //! Who is at the other end, once the handshake is over.
 
+use rustls::pki_types::CertificateDer;
 use rustls::{CommonState, ProtocolVersion};
 
 use crate::x509::Facts;
@@ -40,11 +41,7 @@ impl Peer {
         let certificate = connection
             .peer_certificates()
             .and_then(<[_]>::first)
-            .map(|der| {
-                Facts::read(der).map(ClientCertificate::from).map_err(|_| {
-                    rustls::Error::InvalidCertificate(rustls::CertificateError::BadEncoding)
-                })
-            })
+            .map(ClientCertificate::read)
             .transpose()?;
         Ok(Self {
             certificate,
@@ -54,6 +51,20 @@ impl Peer {
                 .unwrap_or(ProtocolVersion::Unknown(0)),
             resumed,
         })
+    }
+}
+
+impl ClientCertificate {
+    /// What a certificate says that was checked.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be read.
+    pub fn read(der: &CertificateDer<'_>) -> Result<Self, rustls::Error> {
+        let facts = Facts::read(der).map_err(|_| {
+            rustls::Error::InvalidCertificate(rustls::CertificateError::BadEncoding)
+        })?;
+        Ok(facts.into())
     }
 }
 

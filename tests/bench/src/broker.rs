@@ -353,7 +353,7 @@ fn tidegate(binary: &Path, start: Start<'_>) -> Result<Instance, NotStarted> {
                 }
             }
         }
-        for scheme in ["mqtt", "mqtts", "ws", "wss"] {
+        for scheme in ["mqtt", "mqtts", "ws", "wss", "quic"] {
             if scheme == carrier.scheme() {
                 set(format!("listeners.{scheme}.bind={address}"));
             } else {

@@ -100,7 +100,7 @@ fn gateway_as_peer(name: &str, place: &Place) -> String {
         tidegate().display(),
         place.path(name).display()
     );
-    for listener in ["mqtts", "ws", "wss"] {
+    for listener in ["mqtts", "ws", "wss", "quic"] {
         command += &format!(" --set listeners.{listener}.enabled=false");
     }
     command + &format!(" --set listeners.mqtt.bind=127.0.0.1:{port}")

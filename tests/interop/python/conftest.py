@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 NUMBERS = itertools.count(1)
-BINDS = ["listeners.mqtt", "listeners.mqtts", "listeners.ws", "listeners.wss", "http"]
+BINDS = ["listeners.mqtt", "listeners.mqtts", "listeners.ws", "listeners.wss", "listeners.quic", "http"]
 # Besides those that are there anyway: listeners that ask their clients for a certificate, and one at
 # an address that the local certificate does not name.
 LISTENERS = """

@@ -114,6 +114,7 @@ mod tests {
             ("ws://gate.example", "ws://gate.example:8083/mqtt"),
             ("ws://gate.example/", "ws://gate.example:8083/mqtt"),
             ("wss://[::1]/a/b?c=d", "wss://[::1]:8084/a/b?c=d"),
+            ("quic://gate.example", "quic://gate.example:14567"),
         ] {
             assert_eq!(shown(text), Ok(expected.to_owned()), "{text}");
         }
@@ -123,7 +124,6 @@ mod tests {
     fn what_cannot_be_spoken_is_said() {
         for (text, reason) in [
             ("localhost", "a URL has the form"),
-            ("quic://localhost", "quic is planned and not built yet"),
             ("coap://localhost", "coap is planned and not built yet"),
             ("mqtts://a/mqtt", "this URL has no path"),
             ("ws://a/mqtt#top", "after the port comes a path"),

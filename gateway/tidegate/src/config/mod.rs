@@ -178,6 +178,7 @@ fn check_addresses(
         let address = Address {
             bind: listener.socket.bind,
             both_families: !listener.socket.ipv6_only,
+            is_udp: listener.kind.is_quic(),
         };
         addresses.push((name, address, &listener.origin, risk));
     }
@@ -185,6 +186,7 @@ fn check_addresses(
         let address = Address {
             bind: value.bind,
             both_families: true,
+            is_udp: false,
         };
         addresses.push((HTTP.to_owned(), address, origin, "read the metrics"));
     }
@@ -213,6 +215,8 @@ struct Address {
     bind: SocketAddr,
     /// `[::]` is `0.0.0.0`, too.
     both_families: bool,
+    /// Ports of UDP are others than those of TCP.
+    is_udp: bool,
 }
 
 impl Address {
@@ -229,6 +233,7 @@ impl Address {
 /// kernel spread connections over them: the two may speak differently. Port 0 is a free port each time.
 fn overlap(a: &Address, b: &Address) -> bool {
     a.bind.port() != 0
+        && a.is_udp == b.is_udp
         && a.bind.port() == b.bind.port()
         && (a.covers(b.bind.ip()) || b.covers(a.bind.ip()))
 }

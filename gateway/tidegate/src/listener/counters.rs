@@ -25,12 +25,16 @@ pub(crate) enum Reason {
     WebsocketRequest,
     /// Its upgrade request did not come in time.
     WebsocketTimeout,
+    /// The QUIC handshake failed, or no stream was opened after it.
+    QuicHandshake,
+    /// The QUIC handshake was not done in time, or no stream was opened in time.
+    QuicTimeout,
     /// It speaks another protocol than MQTT.
     NotMqtt,
 }
 
 impl Reason {
-    pub(crate) const ALL: [Self; 11] = [
+    pub(crate) const ALL: [Self; 13] = [
         Self::Limit,
         Self::Rate,
         Self::ProxyNetwork,
@@ -41,6 +45,8 @@ impl Reason {
         Self::TlsTimeout,
         Self::WebsocketRequest,
         Self::WebsocketTimeout,
+        Self::QuicHandshake,
+        Self::QuicTimeout,
         Self::NotMqtt,
     ];
 
@@ -57,6 +63,8 @@ impl Reason {
             Self::TlsTimeout => "tls_timeout",
             Self::WebsocketRequest => "websocket_request",
             Self::WebsocketTimeout => "websocket_timeout",
+            Self::QuicHandshake => "quic_handshake",
+            Self::QuicTimeout => "quic_timeout",
             Self::NotMqtt => "not_mqtt",
         }
     }

@@ -7,6 +7,7 @@
 //! fill the log.
 
 mod counters;
+mod quic;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;

@@ -200,7 +200,7 @@ fn options_that_make_no_sense_are_refused() {
             "must be 0, 1 or 2",
         ),
         (
-            &["pub", "-t", "t", "-m", "x", "--url", "quic://a"],
+            &["pub", "-t", "t", "-m", "x", "--url", "coap://a"],
             "not built yet",
         ),
         (
@@ -266,7 +266,7 @@ fn options_that_make_no_sense_are_refused() {
 fn a_server_that_says_nothing_is_given_up_over_every_scheme() {
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = silent.local_addr().unwrap();
-    let clients = ["mqtt", "mqtts", "ws", "wss"].map(|scheme| {
+    let clients = ["mqtt", "mqtts", "ws", "wss", "quic"].map(|scheme| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
         command
             .args(["pub", "-t", "t", "-m", "x", "--url"])

@@ -13,13 +13,15 @@ pub(crate) enum Kind {
     Ws,
     /// MQTT over WebSocket over TLS.
     Wss,
+    /// MQTT over QUIC.
+    Quic,
 }
 
 /// Kinds, and so schemes of URLs, that a later version has.
-pub(crate) const PLANNED: [&str; 5] = ["quic", "coap", "coaps", "coap+tcp", "coaps+tcp"];
+pub(crate) const PLANNED: [&str; 4] = ["coap", "coaps", "coap+tcp", "coaps+tcp"];
 
 impl Kind {
-    pub(crate) const ALL: [Self; 4] = [Self::Mqtt, Self::Mqtts, Self::Ws, Self::Wss];
+    pub(crate) const ALL: [Self; 5] = [Self::Mqtt, Self::Mqtts, Self::Ws, Self::Wss, Self::Quic];
 
     /// The scheme of a URL that leads to such a listener.
     pub(crate) const fn scheme(self) -> &'static str {
@@ -28,6 +30,7 @@ impl Kind {
             Self::Mqtts => "mqtts",
             Self::Ws => "ws",
             Self::Wss => "wss",
+            Self::Quic => "quic",
         }
     }
 
@@ -38,6 +41,7 @@ impl Kind {
             Self::Mqtts => 8883,
             Self::Ws => 8083,
             Self::Wss => 8084,
+            Self::Quic => 14567,
         }
     }
 
@@ -48,7 +52,12 @@ impl Kind {
 
     /// Whether TLS is under it.
     pub(crate) const fn has_tls(self) -> bool {
-        matches!(self, Self::Mqtts | Self::Wss)
+        matches!(self, Self::Mqtts | Self::Wss | Self::Quic)
+    }
+
+    /// Whether it is QUIC, over UDP.
+    pub(crate) const fn is_quic(self) -> bool {
+        matches!(self, Self::Quic)
     }
 
     /// Whether WebSocket is under it.

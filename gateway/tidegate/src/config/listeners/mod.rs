@@ -3,6 +3,7 @@
 mod kind;
 mod limits;
 mod proxy;
+mod quic;
 mod tls;
 mod websocket;
 
@@ -37,6 +38,8 @@ pub(crate) struct Listener {
     pub(crate) tls: Option<TlsListener>,
     /// Of the kinds that have it.
     pub(crate) websocket: Option<tidegate_websocket::Settings>,
+    /// Of the kind that has it.
+    pub(crate) quic: Option<tidegate_quic::Settings>,
     /// Where the address was said.
     pub(crate) origin: Origin,
 }
@@ -93,14 +96,21 @@ fn listener(
     if bind.value.is_none() {
         need("bind", &bind.origin);
     }
-    let backlog = section.count("backlog", 4_096, 1..=1_000_000);
+    // What a kind does not have is an unknown key there.
+    let is_quic = kind.value.is_some_and(Kind::is_quic);
+    let backlog = if is_quic {
+        0
+    } else {
+        section.count("backlog", 4_096, 1..=1_000_000)
+    };
     let reuse_port = section.boolean("reuse_port", false);
     let ipv6_only = section.boolean("ipv6_only", false);
-    let proxy = proxy::read(section);
+    let proxy = if is_quic { None } else { proxy::read(section) };
     let mqtt = limits::read(section, mqtt);
-    // What a kind does not have is an unknown key there.
     let tls = kind.value.is_some_and(Kind::has_tls);
-    let tls = tls.then(|| section.section("tls", tls::read));
+    let tls = tls.then(|| section.section("tls", |section| tls::read(section, is_quic)));
+    let quic = tls.as_ref().filter(|_| is_quic);
+    let quic = quic.map(|tls| section.section("quic", |section| quic::read(section, tls)));
     let websocket = kind.value.is_some_and(Kind::has_websocket);
     let websocket = websocket.then(|| {
         section.section("websocket", |section| {
@@ -124,6 +134,7 @@ fn listener(
         mqtt,
         tls,
         websocket,
+        quic,
         origin: bind.origin,
     })
 }

@@ -22,7 +22,8 @@ enum Asked {
     Required,
 }
 
-pub(super) fn read(section: &mut Section<'_>) -> TlsListener {
+/// QUIC has TLS 1.3 and its own name of the protocol (RFC 9001 section 4.2, and section 8.1).
+pub(super) fn read(section: &mut Section<'_>, is_quic: bool) -> TlsListener {
     let mut certificates = Vec::new();
     certificates.extend(certificate(section));
     section.section("certificates", |section| {
@@ -40,11 +41,15 @@ pub(super) fn read(section: &mut Section<'_>) -> TlsListener {
         }
     });
     let client = client_auth(section);
-    let min_version = section.choice(
-        "min_version",
-        MinVersion::Tls12,
-        &[("1.2", MinVersion::Tls12), ("1.3", MinVersion::Tls13)],
-    );
+    let min_version = if is_quic {
+        MinVersion::Tls13
+    } else {
+        section.choice(
+            "min_version",
+            MinVersion::Tls12,
+            &[("1.2", MinVersion::Tls12), ("1.3", MinVersion::Tls13)],
+        )
+    };
     let resumption = section.boolean("resumption", true);
     let accept = AcceptSettings {
         handshake_timeout: section.duration(
@@ -59,7 +64,11 @@ pub(super) fn read(section: &mut Section<'_>) -> TlsListener {
             certificates,
             client,
             min_version,
-            alpn: Vec::new(),
+            alpn: if is_quic {
+                vec![tidegate_quic::ALPN.to_vec()]
+            } else {
+                Vec::new()
+            },
             resumption,
         },
         accept,

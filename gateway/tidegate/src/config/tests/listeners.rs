@@ -1,6 +1,9 @@
 //! Listeners and their addresses.
 
-use tidegate_tls::ClientAuth;
+use std::time::Duration;
+
+use tidegate_quic::Retry;
+use tidegate_tls::{ClientAuth, MinVersion};
 
 use super::super::*;
 use super::{config, loaded, problems};
@@ -8,7 +11,7 @@ use super::{config, loaded, problems};
 #[test]
 fn a_listener_of_the_same_name_keeps_what_is_not_said() {
     let config = config("[listeners.mqtt]\nbind = \"127.0.0.1:1999\"\n");
-    assert_eq!(config.listeners.len(), 4);
+    assert_eq!(config.listeners.len(), 5);
     assert_eq!(config.listeners[0].kind, Kind::Mqtt);
     assert_eq!(config.listeners[0].socket.bind.port(), 1999);
 }
@@ -17,7 +20,7 @@ fn a_listener_of_the_same_name_keeps_what_is_not_said() {
 fn a_listener_can_be_turned_off() {
     let listeners = config("[listeners.mqtt]\nenabled = false\n").listeners;
     let names: Vec<_> = listeners.iter().map(|l| l.name.as_str()).collect();
-    assert_eq!(names, ["mqtts", "ws", "wss"]);
+    assert_eq!(names, ["mqtts", "ws", "wss", "quic"]);
     assert_eq!(config("[http]\nenabled = false\n").http, None);
 }
 
@@ -34,7 +37,12 @@ fn a_variable_reaches_a_listener_by_its_name() {
         .iter()
         .map(|listener| (listener.name.as_str(), listener.socket.bind.port()))
         .collect();
-    let tls = [("mqtts", 8883), ("ws", 8083), ("wss", 8084)];
+    let tls = [
+        ("mqtts", 8883),
+        ("ws", 8083),
+        ("wss", 8084),
+        ("quic", 14567),
+    ];
     assert_eq!(
         binds,
         [&[("mqtt", 0)][..], &tls, &[("inside", 1884)]].concat()
@@ -55,8 +63,8 @@ fn a_listener_of_a_new_name_says_everything() {
 
 #[test]
 fn a_kind_that_is_not_built_yet_says_so() {
-    let built = "\"mqtt\", \"mqtts\", \"ws\" or \"wss\"";
-    for kind in ["quic", "coap", "coaps", "coap+tcp", "coaps+tcp"] {
+    let built = "\"mqtt\", \"mqtts\", \"ws\", \"wss\" or \"quic\"";
+    for kind in ["coap", "coaps", "coap+tcp", "coaps+tcp"] {
         assert_eq!(
             problems(&format!("listeners.mqtt.kind = \"{kind}\""), &[], &[]),
             [format!(
@@ -185,7 +193,79 @@ fn tls_and_websocket_belong_to_the_kinds_that_have_them() {
     );
     let other = "[listeners.a]\nkind = \"wss\"\nbind = \"127.0.0.1:1\"\nwebsocket.path = \"/a\"\n";
     let config = config(other);
-    assert_eq!(config.listeners[4].websocket.as_ref().unwrap().path, "/a");
+    let own = config.listeners.last().unwrap();
+    assert_eq!(own.websocket.as_ref().unwrap().path, "/a");
+}
+
+#[test]
+fn quic_has_keys_of_its_own_and_none_of_tcp() {
+    for key in [
+        "listeners.mqtts.quic.migration = true",
+        "listeners.quic.backlog = 1",
+        "listeners.quic.proxy_networks = [\"10.0.0.0/8\"]",
+        "listeners.quic.tls.min_version = \"1.2\"",
+        "listeners.quic.websocket.path = \"/\"",
+    ] {
+        let found = problems(key, &[], &[]);
+        assert_eq!(found.len(), 1, "{key}: {found:?}");
+        assert!(found[0].contains("unknown key"), "{key}: {found:?}");
+    }
+    let config = config(
+        "[listeners.quic.quic]\nidle_timeout = \"31s\"\nkeep_alive_interval = \"32s\"\nretry = \"always\"\n\
+         max_streams = 33\nstream_receive_window = \"34KiB\"\nreceive_window = \"35KiB\"\n\
+         send_window = \"36KiB\"\nmigration = false\nnode_id = \"0a37\"\n\
+         [listeners.quic.tls]\nhandshake_timeout = \"38s\"\nmax_handshakes = 39\n",
+    );
+    let quic = config.listeners.last().unwrap();
+    let tls = quic.tls.as_ref().unwrap();
+    assert_eq!(tls.settings.alpn, [b"mqtt"]);
+    assert_eq!(tls.settings.min_version, MinVersion::Tls13);
+    assert_eq!(
+        *quic.quic.as_ref().unwrap(),
+        tidegate_quic::Settings {
+            idle_timeout: Duration::from_secs(31),
+            keep_alive_interval: Duration::from_secs(32),
+            handshake_timeout: Duration::from_secs(38),
+            max_handshakes: 39,
+            retry: Retry::Always,
+            max_streams: 33,
+            stream_receive_window: 34 << 10,
+            receive_window: 35 << 10,
+            send_window: 36 << 10,
+            migration: false,
+            node_id: Some("0a37".parse().unwrap()),
+        }
+    );
+}
+
+#[test]
+fn under_load_is_an_eighth_of_all_handshakes() {
+    for (text, expected) in [
+        ("", Retry::Above(128)),
+        ("tls.max_handshakes = 4", Retry::Above(1)),
+        ("quic.retry = \"never\"", Retry::Never),
+    ] {
+        let config = config(&format!("[listeners.quic]\n{text}\n"));
+        let quic = config.listeners.last().unwrap().quic.as_ref().unwrap();
+        assert_eq!(quic.retry, expected, "{text}");
+    }
+    let found = problems("listeners.quic.quic.node_id = \"0\"", &[], &[]);
+    assert!(
+        found[0].contains("1 to 8 octets in hexadecimal"),
+        "{found:?}"
+    );
+}
+
+#[test]
+fn a_port_of_udp_is_another_than_that_of_tcp() {
+    config("[listeners.quic]\nbind = \"127.0.0.1:1883\"\n");
+    let second = "[listeners.second]\nkind = \"quic\"\nbind = \"127.0.0.1:14567\"\n";
+    let found = problems(second, &[], &[]);
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(
+        found[0].contains("listeners.quic is bound there already"),
+        "{found:?}"
+    );
 }
 
 #[test]
@@ -236,7 +316,7 @@ fn client_certificates_need_a_ca_and_are_required_with_one() {
 #[test]
 fn a_frame_is_no_smaller_than_a_packet() {
     let large = config("limits.max_packet_size = \"64MiB\"");
-    for listener in &large.listeners[2..] {
+    for listener in &large.listeners[2..4] {
         let websocket = listener.websocket.as_ref().unwrap();
         assert_eq!(websocket.max_frame_bytes, 64 << 20);
         assert_eq!(websocket.max_message_bytes, 64 << 20);

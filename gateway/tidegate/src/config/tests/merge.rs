@@ -40,6 +40,7 @@ fn nothing_configured_is_every_protocol_on_loopback() {
             listener("mqtts", Kind::Mqtts, "127.0.0.1:8883"),
             listener("ws", Kind::Ws, "127.0.0.1:8083"),
             listener("wss", Kind::Wss, "127.0.0.1:8084"),
+            listener("quic", Kind::Quic, "127.0.0.1:14567"),
         ]
     );
     for listener in &config.listeners {

@@ -1,0 +1,57 @@
+//! The other side, for test clients.
+
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::sync::Arc;
+
+use quinn::crypto::rustls::QuicClientConfig;
+use quinn::{ClientConfig, ConnectionError, Endpoint, EndpointConfig, TokioRuntime};
+
+use crate::ALPN;
+use crate::stream::Stream;
+
+/// Why a client has no connection.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConnectError {
+    /// No socket could be made, or no stream be opened.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// Nothing can be connected to under this name, or TLS 1.3 is not configured.
+    #[error("{0}")]
+    Usage(String),
+    /// The handshake failed.
+    #[error(transparent)]
+    Connection(#[from] ConnectionError),
+}
+
+/// Connects, and opens the control stream. `tls` says whom to trust.
+///
+/// # Errors
+///
+/// Why there is no connection.
+pub async fn connect(
+    address: SocketAddr,
+    server_name: &str,
+    mut tls: rustls::ClientConfig,
+) -> Result<Stream, ConnectError> {
+    tls.alpn_protocols = vec![ALPN.to_vec()];
+    let usage = |error: &dyn std::fmt::Display| ConnectError::Usage(error.to_string());
+    let crypto = QuicClientConfig::try_from(tls).map_err(|error| usage(&error))?;
+    let local: SocketAddr = match address {
+        SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
+        SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
+    };
+    let socket = UdpSocket::bind(local)?;
+    let endpoint = Endpoint::new(
+        EndpointConfig::default(),
+        None,
+        socket,
+        Arc::new(TokioRuntime),
+    )?;
+    let config = ClientConfig::new(Arc::new(crypto));
+    let connecting = endpoint
+        .connect_with(config, address, server_name)
+        .map_err(|error| usage(&error))?;
+    Ok(Stream::open(connecting.await?).await?)
+}

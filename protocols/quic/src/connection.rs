@@ -1,0 +1,84 @@
+//! A connection whose handshake is confirmed.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use quinn::VarInt;
+use rustls::pki_types::CertificateDer;
+
+use crate::error::{EstablishError, code};
+use crate::stream::Stream;
+
+/// A connection whose handshake is confirmed. Dropped, it is closed.
+#[derive(Debug)]
+pub struct Connection {
+    connection: quinn::Connection,
+    /// How long the client may take to open a stream.
+    patience: Duration,
+}
+
+/// What a connection has cost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Statistics {
+    /// Packets that were lost on their way to the client.
+    pub lost_packets: u64,
+    /// The round trip, as it is estimated now.
+    pub round_trip: Duration,
+}
+
+impl Connection {
+    pub(crate) const fn new(connection: quinn::Connection, patience: Duration) -> Self {
+        Self {
+            connection,
+            patience,
+        }
+    }
+
+    /// Where the client is now.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.connection.remote_address()
+    }
+
+    /// The certificates that the client has shown, its own first.
+    #[must_use]
+    pub fn certificates(&self) -> Option<Vec<CertificateDer<'static>>> {
+        let identity = self.connection.peer_identity()?;
+        identity
+            .downcast::<Vec<CertificateDer<'static>>>()
+            .ok()
+            .map(|certificates| *certificates)
+    }
+
+    /// The control stream: the first that the client opens.
+    ///
+    /// # Errors
+    ///
+    /// If it opens none in time, or goes away; then it is closed.
+    pub async fn control_stream(&self) -> Result<Stream, EstablishError> {
+        let limit = self.patience;
+        match tokio::time::timeout(limit, self.connection.accept_bi()).await {
+            Ok(Ok((send, receive))) => Ok(Stream::new(self.connection.clone(), send, receive)),
+            Ok(Err(error)) => Err(error.into()),
+            Err(_elapsed) => {
+                self.close(code::PROTOCOL_ERROR, "no stream was opened");
+                Err(EstablishError::NoStream { limit })
+            }
+        }
+    }
+
+    /// Ends it with an application error code (RFC 9000 section 10.2).
+    pub fn close(&self, code: VarInt, reason: &str) {
+        self.connection.close(code, reason.as_bytes());
+    }
+
+    /// What it has cost so far.
+    #[must_use]
+    pub fn statistics(&self) -> Statistics {
+        let path = self.connection.stats().path;
+        Statistics {
+            lost_packets: path.lost_packets,
+            round_trip: path.rtt,
+        }
+    }
+}

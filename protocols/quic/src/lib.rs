@@ -1,0 +1,34 @@
+//! MQTT over QUIC (RFC 9000): from a UDP socket to byte streams that MQTT is spoken over.
+//!
+//! A [`Server`] answers handshakes with ALPN `mqtt` and TLS 1.3 and gives back each [`Connection`] when the
+//! handshake is confirmed: what came as early data (0-RTT), which anybody may have recorded and sent again, is
+//! not looked at before. The client opens one bidirectional stream, the control stream, and speaks MQTT on it
+//! as over TCP; what carries that is a [`Stream`].
+//!
+//! Clients may change their address at any time (RFC 9000 section 9): the connection is known by its
+//! connection identifiers, which can name the node that gave them ([`NodeId`]).
+//!
+//! Everything that one connection may hold is bounded by [`Settings`]: streams, windows in both directions,
+//! and the time in which nothing is heard.
+
+mod cid;
+mod client;
+mod connection;
+mod error;
+mod server;
+mod settings;
+mod socket;
+mod stream;
+
+pub use cid::NodeId;
+pub use client::{ConnectError, connect};
+pub use connection::{Connection, Statistics};
+pub use error::{EstablishError, code};
+pub use quinn::ConnectionError;
+pub use server::{Arrival, Keys, Server, TlsConfig};
+pub use settings::{Retry, Settings};
+pub use socket::bind;
+pub use stream::Stream;
+
+/// The protocol's name in the handshake (RFC 7301).
+pub const ALPN: &[u8] = b"mqtt";

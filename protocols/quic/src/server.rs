@@ -1,0 +1,248 @@
+//! One UDP socket at which handshakes are answered.
+
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::net::{SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use aws_lc_rs::{hkdf, hmac};
+use parking_lot::Mutex;
+use quinn::crypto::rustls::QuicServerConfig;
+use quinn::{Endpoint, EndpointConfig, Incoming, TokioRuntime, TransportConfig, VarInt};
+
+use crate::cid::Generator;
+use crate::connection::Connection;
+use crate::error::EstablishError;
+use crate::settings::{Retry, Settings};
+
+/// Octets of the packets that a client may send before its handshake is looked at, of one and of all that wait.
+const WAITING_BYTES: u64 = 64 << 10;
+const ALL_WAITING_BYTES: u64 = 16 << 20;
+/// Handshakes that wait to be looked at.
+const WAITING: usize = 1_024;
+
+/// What the next handshake is answered with; asked for each, so that certificates follow their files.
+pub type TlsConfig = Box<dyn Fn() -> Arc<rustls::ServerConfig> + Send + Sync>;
+
+/// Secrets that should outlive the process: what was made with them is recognized by the next one.
+#[derive(Clone)]
+pub struct Keys {
+    reset: [u8; 64],
+    token: [u8; 64],
+}
+
+impl Keys {
+    /// From 128 random octets. The first half is for stateless resets (RFC 9000 section 10.3), by which a client
+    /// hears at once that its connection is gone, the second for address validation tokens (section 8.1).
+    #[must_use]
+    pub fn new(secret: &[u8; 128]) -> Self {
+        let (mut reset, mut token) = ([0; 64], [0; 64]);
+        reset.copy_from_slice(&secret[..64]);
+        token.copy_from_slice(&secret[64..]);
+        Self { reset, token }
+    }
+
+    fn endpoint(&self) -> EndpointConfig {
+        EndpointConfig::new(Arc::new(hmac::Key::new(hmac::HMAC_SHA256, &self.reset)))
+    }
+
+    fn token(&self) -> Arc<hkdf::Prk> {
+        Arc::new(hkdf::Salt::new(hkdf::HKDF_SHA256, &[]).extract(&self.token))
+    }
+}
+
+impl fmt::Debug for Keys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Keys")
+    }
+}
+
+/// Answers handshakes at one UDP socket.
+pub struct Server {
+    endpoint: Endpoint,
+    settings: Settings,
+    keys: Keys,
+    transport: Arc<TransportConfig>,
+    tls: TlsConfig,
+    /// Made of the TLS configuration beside it.
+    made: Mutex<Option<(Arc<rustls::ServerConfig>, Arc<quinn::ServerConfig>)>>,
+    handshakes: Arc<AtomicUsize>,
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server").finish_non_exhaustive()
+    }
+}
+
+/// A client that has begun a handshake; dropped, it hears nothing.
+#[derive(Debug)]
+pub struct Arrival {
+    incoming: Incoming,
+    turn: Turn,
+}
+
+/// One of the handshakes that are under way.
+#[derive(Debug)]
+struct Turn(Arc<AtomicUsize>);
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Server {
+    /// Serves at this socket, which is bound. To be called inside a tokio runtime.
+    ///
+    /// # Errors
+    ///
+    /// If the socket cannot be used, or TLS is not configured for QUIC: it needs version 1.3.
+    pub fn new(
+        socket: UdpSocket,
+        settings: Settings,
+        keys: Keys,
+        tls: TlsConfig,
+    ) -> io::Result<Self> {
+        let mut endpoint = keys.endpoint();
+        if let Some(node) = settings.node_id {
+            endpoint.cid_generator(move || Box::new(Generator(node)));
+        }
+        let server = Self {
+            // Answers nothing until there is a configuration.
+            endpoint: Endpoint::new(endpoint, None, socket, Arc::new(TokioRuntime))?,
+            transport: settings.transport(),
+            settings,
+            keys,
+            tls,
+            made: Mutex::default(),
+            handshakes: Arc::default(),
+        };
+        let config = server.config().map_err(io::Error::other)?;
+        server.endpoint.set_server_config(Some((*config).clone()));
+        Ok(server)
+    }
+
+    /// Where it is bound.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel does not say.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.endpoint.local_addr()
+    }
+
+    /// What was decided.
+    #[must_use]
+    pub const fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// The configuration for the next handshake.
+    fn config(
+        &self,
+    ) -> Result<Arc<quinn::ServerConfig>, quinn::crypto::rustls::NoInitialCipherSuite> {
+        let tls = (self.tls)();
+        let mut made = self.made.lock();
+        if let Some((of, config)) = &*made
+            && Arc::ptr_eq(of, &tls)
+        {
+            return Ok(Arc::clone(config));
+        }
+        let crypto = QuicServerConfig::try_from(Arc::clone(&tls))?;
+        let mut config = quinn::ServerConfig::new(Arc::new(crypto), self.keys.token());
+        config
+            .transport_config(Arc::clone(&self.transport))
+            .migration(self.settings.migration)
+            .max_incoming(WAITING)
+            .incoming_buffer_size(WAITING_BYTES)
+            .incoming_buffer_size_total(ALL_WAITING_BYTES);
+        let config = Arc::new(config);
+        *made = Some((tls, Arc::clone(&config)));
+        Ok(config)
+    }
+
+    /// The next client; `None` once the server is closed. Those whose address must be validated first, and
+    /// those for whom there is no handshake left, are answered here; `refused` is told of the latter.
+    pub async fn accept(&self, mut refused: impl FnMut(SocketAddr)) -> Option<Arrival> {
+        loop {
+            let incoming = self.endpoint.accept().await?;
+            let under_way = self.handshakes.load(Ordering::Relaxed);
+            if under_way >= self.settings.max_handshakes {
+                refused(incoming.remote_address());
+                incoming.refuse();
+                continue;
+            }
+            let validate = match self.settings.retry {
+                Retry::Always => true,
+                Retry::Above(limit) => under_way >= limit,
+                Retry::Never => false,
+            };
+            if validate && !incoming.remote_address_validated() && incoming.may_retry() {
+                // It cannot fail for one that may be asked to try again.
+                let _ = incoming.retry();
+                continue;
+            }
+            self.handshakes.fetch_add(1, Ordering::Relaxed);
+            let turn = Turn(Arc::clone(&self.handshakes));
+            return Some(Arrival { incoming, turn });
+        }
+    }
+
+    /// Shakes hands. When it is done the client has proved its address, and that it takes part now: nothing of
+    /// what was replayed comes so far.
+    ///
+    /// # Errors
+    ///
+    /// Why there is no connection; the client was told as far as QUIC can.
+    pub async fn establish(&self, arrival: Arrival) -> Result<Connection, EstablishError> {
+        let Arrival { incoming, turn } = arrival;
+        let config = self.config();
+        let config = config.map_err(|error| EstablishError::Failed(error.to_string()))?;
+        let connecting = incoming.accept_with(config)?;
+        let limit = self.settings.handshake_timeout;
+        // Not `into_0rtt`: early data is read when the handshake is confirmed.
+        let connection = tokio::time::timeout(limit, connecting).await;
+        drop(turn);
+        let connection = connection.map_err(|_elapsed| EstablishError::Timeout { limit })??;
+        Ok(Connection::new(connection, limit))
+    }
+
+    /// Handshakes under way.
+    #[must_use]
+    pub fn handshakes(&self) -> usize {
+        self.handshakes.load(Ordering::Relaxed)
+    }
+
+    /// Connections that are open, those that are being closed included.
+    #[must_use]
+    pub fn open_connections(&self) -> usize {
+        self.endpoint.open_connections()
+    }
+
+    /// Lets nobody in any more; connections go on.
+    pub fn stop(&self) {
+        self.endpoint.set_server_config(None);
+    }
+
+    /// Ends all connections with this application error code and waits until they have heard it.
+    pub fn close(&self, code: VarInt) -> impl Future<Output = ()> + use<'_> {
+        self.endpoint.close(code, &[]);
+        self.endpoint.wait_idle()
+    }
+}
+
+impl Arrival {
+    /// Where it seems to be: nobody has proved it.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.incoming.remote_address()
+    }
+
+    /// Refuses it with CONNECTION_REFUSED (RFC 9000 section 20.1).
+    pub fn refuse(self) {
+        self.incoming.refuse();
+    }
+}
