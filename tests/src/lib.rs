@@ -21,6 +21,7 @@ mod noise;
 mod peer;
 mod place;
 mod process;
+mod quic;
 mod run;
 mod server;
 mod tls;

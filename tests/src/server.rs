@@ -1,4 +1,4 @@
-//! Where a server is and what carries MQTT there: TCP, TLS, WebSocket, WebSocket over TLS.
+//! Where a server is and what carries MQTT there: TCP, TLS, WebSocket, WebSocket over TLS, QUIC.
 
 use std::io;
 use std::net::SocketAddr;
@@ -19,10 +19,12 @@ pub enum Transport {
     Ws,
     /// WebSocket over TLS.
     Wss,
+    /// QUIC.
+    Quic,
 }
 
 impl Transport {
-    /// All of them.
+    /// All that are over TCP.
     pub const ALL: [Self; 4] = [Self::Tcp, Self::Tls, Self::Ws, Self::Wss];
 
     /// The scheme of a URL with it, which is also the name of the gateway's listener.
@@ -33,13 +35,14 @@ impl Transport {
             Self::Tls => "mqtts",
             Self::Ws => "ws",
             Self::Wss => "wss",
+            Self::Quic => "quic",
         }
     }
 
     /// Whether TLS is under it.
     #[must_use]
     pub fn is_encrypted(self) -> bool {
-        matches!(self, Self::Tls | Self::Wss)
+        matches!(self, Self::Tls | Self::Wss | Self::Quic)
     }
 
     /// Whether WebSocket is under it.

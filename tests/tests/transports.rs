@@ -1,4 +1,4 @@
-//! The same behaviour over TCP, TLS, WebSocket and WebSocket over TLS: MQTT 5.0 section 4.2 and
+//! The same behaviour over TCP, TLS, WebSocket, WebSocket over TLS and QUIC: MQTT 5.0 section 4.2 and
 //! chapter 6. What is particular to one of them is in `tls` and `websocket`.
 
 use std::time::{Duration, Instant};
@@ -13,6 +13,7 @@ macro_rules! over_every_transport {
         over_every_transport! { @over tls Tls $($test)* }
         over_every_transport! { @over ws Ws $($test)* }
         over_every_transport! { @over wss Wss $($test)* }
+        over_every_transport! { @over quic Quic $($test)* }
     };
     (@over $module:ident $transport:ident $($test:ident)*) => {
         mod $module {

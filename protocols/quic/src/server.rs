@@ -12,6 +12,8 @@ use parking_lot::Mutex;
 use quinn::crypto::rustls::QuicServerConfig;
 use quinn::{Endpoint, EndpointConfig, Incoming, TokioRuntime, TransportConfig, VarInt};
 
+use quinn_proto::RandomConnectionIdGenerator;
+
 use crate::cid::Generator;
 use crate::connection::Connection;
 use crate::error::EstablishError;
@@ -20,6 +22,8 @@ use crate::settings::{Retry, Settings};
 /// Octets of the packets that a client may send before its handshake is looked at, of one and of all that wait.
 const WAITING_BYTES: u64 = 64 << 10;
 const ALL_WAITING_BYTES: u64 = 16 << 20;
+/// Octets of a connection identifier that names no node.
+const ID: usize = 8;
 /// Handshakes that wait to be looked at.
 const WAITING: usize = 1_024;
 
@@ -107,9 +111,12 @@ impl Server {
         tls: TlsConfig,
     ) -> io::Result<Self> {
         let mut endpoint = keys.endpoint();
-        if let Some(node) = settings.node_id {
-            endpoint.cid_generator(move || Box::new(Generator(node)));
-        }
+        match settings.node_id {
+            Some(node) => endpoint.cid_generator(move || Box::new(Generator(node))),
+            // Not quinn's own, which takes no identifier for one of its own that an earlier process gave, and
+            // so would not answer it with a reset.
+            None => endpoint.cid_generator(|| Box::new(RandomConnectionIdGenerator::new(ID))),
+        };
         let server = Self {
             // Answers nothing until there is a configuration.
             endpoint: Endpoint::new(endpoint, None, socket, Arc::new(TokioRuntime))?,

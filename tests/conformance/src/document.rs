@@ -34,7 +34,7 @@ differs from this page is a failure, and so is a page that the recorded results 
 cargo xtask conformance --address 127.0.0.1:1883
 ```
 
-runs the same tests against any broker that allows anonymous clients (`--transport tcp|tls|ws|wss`, `--filter`,
+runs the same tests against any broker that allows anonymous clients (`--transport tcp|tls|ws|wss|quic`, `--filter`,
 `--help`). `cargo xtask conformance --write` measures everything anew and writes this page.
 
 A statement *holds* if every case that proves it passes. A case is a test at one version of MQTT. `n/a` means

@@ -66,6 +66,7 @@ enum Carrier {
     Tls,
     Ws,
     Wss,
+    Quic,
 }
 
 fn main() -> ExitCode {
@@ -166,6 +167,7 @@ fn server(options: &Options, address: &str) -> Result<Server> {
         Carrier::Tls => Transport::Tls,
         Carrier::Ws => Transport::Ws,
         Carrier::Wss => Transport::Wss,
+        Carrier::Quic => Transport::Quic,
     };
     let found: Option<SocketAddr> = address
         .to_socket_addrs()

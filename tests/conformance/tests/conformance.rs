@@ -1,4 +1,5 @@
-//! The suite against the gateway, over TCP and over WebSocket: one gateway for all cases.
+//! The suite against the gateway, over TCP, WebSocket and QUIC: one gateway for all cases. Over QUIC all is as
+//! over TCP.
 
 use std::sync::{Arc, OnceLock};
 
@@ -12,7 +13,12 @@ fn main() {
     arguments.test_threads.get_or_insert(16);
     let mut gateways = Vec::new();
     let mut trials = Vec::new();
-    for (transport, file) in [Transport::Tcp, Transport::Ws].into_iter().zip(FILES) {
+    let [tcp, websocket, ..] = FILES;
+    for (transport, file) in [
+        (Transport::Tcp, tcp),
+        (Transport::Ws, websocket),
+        (Transport::Quic, tcp),
+    ] {
         let recorded = Arc::new(Results::read(file));
         let gateway: Arc<OnceLock<Instance>> = Arc::default();
         gateways.push(Arc::clone(&gateway));

@@ -16,7 +16,7 @@ use tungstenite::protocol::WebSocketConfig;
 use tungstenite::{Bytes, Error, HandshakeError, Message, WebSocket};
 
 use super::client::PATIENCE;
-use crate::server::Server;
+use crate::server::{Server, Transport};
 
 /// A connection that MQTT's bytes go through.
 pub struct Stream {
@@ -44,6 +44,9 @@ struct Messages {
 impl Stream {
     /// Connects and completes the handshakes.
     pub(crate) fn connect(server: &Server) -> io::Result<Self> {
+        if server.transport == Transport::Quic {
+            return Self::over(Bare::Tcp(crate::quic::connect(server)?), server);
+        }
         let tcp = TcpStream::connect_timeout(&server.address, PATIENCE)?;
         Self::handshake(tcp, server)
     }
@@ -54,7 +57,6 @@ impl Stream {
     ///
     /// What TLS (as a [`rustls::Error`] inside) or WebSocket say.
     pub fn handshake(tcp: TcpStream, server: &Server) -> io::Result<Self> {
-        tcp.set_nodelay(true)?;
         tcp.set_write_timeout(Some(PATIENCE))?;
         tcp.set_read_timeout(Some(PATIENCE))?;
         let bare = if server.transport.is_encrypted() {
@@ -65,6 +67,18 @@ impl Stream {
         } else {
             Bare::Tcp(tcp)
         };
+        Self::over(bare, server)
+    }
+
+    /// What is left is WebSocket, if it is spoken there.
+    fn over(bare: Bare, server: &Server) -> io::Result<Self> {
+        let tcp = match &bare {
+            Bare::Tcp(tcp) => tcp,
+            Bare::Tls(tls) => &tls.sock,
+        };
+        tcp.set_nodelay(true)?;
+        tcp.set_write_timeout(Some(PATIENCE))?;
+        tcp.set_read_timeout(Some(PATIENCE))?;
         let carrier = if server.transport.is_websocket() {
             Carrier::WebSocket(Box::new(Messages::open(bare, server)?))
         } else {

@@ -105,7 +105,9 @@ fn plain(case: &Case) -> SocketAddr {
     match case.transport() {
         Transport::Ws => case.server().address(),
         Transport::Wss => case.does_not_apply("frames are looked at without TLS only"),
-        Transport::Tcp | Transport::Tls => case.does_not_apply("there is no WebSocket here"),
+        Transport::Tcp | Transport::Tls | Transport::Quic => {
+            case.does_not_apply("there is no WebSocket here")
+        }
     }
 }
 
