@@ -202,7 +202,7 @@ fn losses_repetitions_and_another_order_change_nothing() {
         swapped: 10,
     };
     let relay = Relay::to(server.address(), network);
-    let mut client = Connect::v5(&unique("lossy")).open(&server.at(relay.front));
+    let mut client = Connect::v5(&unique("lossy")).open(server.at(relay.front));
     to_and_fro(&mut client, &unique("lossy"), 20, |_| {});
     // Larger than a datagram and than the window of a stream.
     let large: Vec<u8> = (0..1_000_000_u32).map(|number| number as u8).collect();
@@ -220,7 +220,7 @@ fn rfc9000_9_a_client_that_moves_in_every_exchange_goes_on() {
     };
     let server = server(&gateway);
     let relay = Relay::to(server.address(), Network::default());
-    let mut client = Connect::v5(&unique("moving")).open(&server.at(relay.front));
+    let mut client = Connect::v5(&unique("moving")).open(server.at(relay.front));
     to_and_fro(&mut client, &unique("moving"), 20, |_| relay.rebind());
     client.disconnect();
     let accepted = gateway.metric("tidegate_listener_accepted_total", &["listener=\"quic\""]);
@@ -238,7 +238,7 @@ fn where_no_client_may_move_its_connection_ends() {
     };
     let server = server(&gateway);
     let relay = Relay::to(server.address(), Network::default());
-    let mut client = Connect::v5(&unique("moving")).open(&server.at(relay.front));
+    let mut client = Connect::v5(&unique("moving")).open(server.at(relay.front));
     client.expect_nothing();
     relay.rebind();
     client.expect_close();
@@ -251,7 +251,7 @@ fn rfc9000_10_3_a_client_hears_at_once_that_its_gateway_was_restarted() {
     };
     let server = server(&gateway);
     let relay = Relay::to(server.address(), Network::default());
-    let mut client = Connect::v5(&unique("reset")).open(&server.at(relay.front));
+    let mut client = Connect::v5(&unique("reset")).open(server.at(relay.front));
     client.expect_nothing();
     let gateway = gateway.restart("KILL");
     relay.lead_to(gateway.address("quic"));
