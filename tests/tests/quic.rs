@@ -271,7 +271,7 @@ fn rfc9000_8_1_2_who_must_prove_its_address_does() {
     let Some(gateway) = Gateway::configured("[listeners.quic.quic]\nretry = \"always\"\n") else {
         return;
     };
-    let mut client = Connect::v5(&unique("retry")).open(&server(&gateway));
+    let mut client = Connect::v5(&unique("retry")).open(server(&gateway));
     client.expect_nothing();
     client.disconnect();
 }
