@@ -319,12 +319,15 @@ impl std::ops::DerefMut for Locked<'_> {
 }
 
 impl Drop for Locked<'_> {
+    // Once for each delivery.
+    #[inline(always)]
     fn drop(&mut self) {
+        let mut load = self.state.load_in_memory();
         if self.state.durable.is_some() {
-            self.tell_rest();
+            load = self.tell_rest();
         }
         // Most calls change neither, and a line that nobody writes is every core's to read.
-        let (load, online) = (self.state.load(), self.state.is_served());
+        let online = self.state.is_served();
         if self.session.load.load(Ordering::Relaxed) != load {
             self.session.load.store(load, Ordering::Relaxed);
         }
@@ -337,8 +340,9 @@ impl Drop for Locked<'_> {
 impl Locked<'_> {
     #[cold]
     #[inline(never)]
-    fn tell_rest(&mut self) {
+    fn tell_rest(&mut self) -> u32 {
         let _ = self.state.tell(&self.session.shared);
+        self.state.load()
     }
 }
 

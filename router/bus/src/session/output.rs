@@ -380,13 +380,14 @@ impl State {
     }
 
     fn close(&mut self, shared: &Shared, id: NonZeroU16, refused: bool, now: Timestamp) {
-        let mut counted = false;
-        if let Some(flight) = self.inflight.remove(id) {
-            counted = flight.counted;
-            if self.durable.is_some() {
-                self.note_closed(id, flight);
-            }
-        }
+        // Apart, so that where nothing is kept the exchange is not copied.
+        let counted = if self.durable.is_some() {
+            self.remove_kept(id)
+        } else {
+            self.inflight
+                .remove(id)
+                .is_some_and(|flight| flight.counted)
+        };
         if refused {
             // MQTT-4.8.2-6: discarded, also when it came through a shared subscription.
             self.drop_messages(shared, DropReason::RefusedByReceiver, 1);
@@ -397,6 +398,20 @@ impl State {
         if self.queue.is_some() || self.link.as_ref().is_some_and(|l| !l.to_send.is_empty()) {
             self.refill(shared, now);
         }
+    }
+}
+
+impl State {
+    /// Closes an exchange that the engine knows of; whether it took from the window.
+    #[cold]
+    #[inline(never)]
+    fn remove_kept(&mut self, id: NonZeroU16) -> bool {
+        let Some(flight) = self.inflight.remove(id) else {
+            return false;
+        };
+        let counted = flight.counted;
+        self.note_closed(id, flight);
+        counted
     }
 }
 

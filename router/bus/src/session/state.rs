@@ -57,13 +57,17 @@ pub(crate) struct Leftovers {
 }
 
 impl State {
+    /// Messages in flight and queued, those on disk only included.
     pub(super) fn load(&self) -> u32 {
+        let on_disk = self.durable.as_ref().map_or(0, |d| d.tail.messages);
+        self.load_in_memory() + on_disk as u32
+    }
+
+    /// Those that are in memory.
+    #[inline]
+    pub(super) fn load_in_memory(&self) -> u32 {
         let queued = self.queue.as_ref().map_or(0, |q| q.messages());
-        let in_memory = self.inflight.len() + queued;
-        match &self.durable {
-            None => in_memory as u32,
-            Some(durable) => (in_memory + durable.tail.messages as usize) as u32,
-        }
+        (self.inflight.len() + queued) as u32
     }
 
     pub(crate) fn drop_messages(&mut self, shared: &Shared, reason: DropReason, count: u64) {
