@@ -53,13 +53,19 @@ fn secret(data_dir: &Path) -> anyhow::Result<[u8; SECRET]> {
     let random = tidegate_tls::provider().secure_random;
     let filled = random.fill(&mut secret);
     ensure!(filled.is_ok(), "there are no random numbers");
-    let options = fs::OpenOptions::new()
+    // Under its name it is whole: half of one, after a power failure, would keep the gateway from starting.
+    let new = data_dir.join("quic.key.new");
+    let written = fs::OpenOptions::new()
         .write(true)
-        .create_new(true)
+        .create(true)
+        .truncate(true)
         .mode(0o600)
-        .open(&file);
-    options
-        .and_then(|mut file| file.write_all(&secret))
-        .with_context(named)?;
+        .open(&new)
+        .and_then(|mut new| {
+            new.write_all(&secret)?;
+            new.sync_all()
+        })
+        .and_then(|()| fs::rename(&new, &file));
+    written.with_context(named)?;
     Ok(secret)
 }

@@ -17,15 +17,6 @@ pub struct Connection {
     patience: Duration,
 }
 
-/// What a connection has cost.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Statistics {
-    /// Packets that were lost on their way to the client.
-    pub lost_packets: u64,
-    /// The round trip, as it is estimated now.
-    pub round_trip: Duration,
-}
-
 impl Connection {
     pub(crate) const fn new(connection: quinn::Connection, patience: Duration) -> Self {
         Self {
@@ -70,15 +61,5 @@ impl Connection {
     /// Ends it with an application error code (RFC 9000 section 10.2).
     pub fn close(&self, code: VarInt, reason: &str) {
         self.connection.close(code, reason.as_bytes());
-    }
-
-    /// What it has cost so far.
-    #[must_use]
-    pub fn statistics(&self) -> Statistics {
-        let path = self.connection.stats().path;
-        Statistics {
-            lost_packets: path.lost_packets,
-            round_trip: path.rtt,
-        }
     }
 }

@@ -8,8 +8,8 @@
 //! Clients may change their address at any time (RFC 9000 section 9): the connection is known by its
 //! connection identifiers, which can name the node that gave them ([`NodeId`]).
 //!
-//! Everything that one connection may hold is bounded by [`Settings`]: streams, windows in both directions,
-//! and the time in which nothing is heard.
+//! Everything that one connection may hold is bounded: one stream, and by [`Settings`] windows in both
+//! directions and the time in which nothing is heard.
 
 mod cid;
 mod client;
@@ -22,7 +22,7 @@ mod stream;
 
 pub use cid::NodeId;
 pub use client::{ConnectError, connect};
-pub use connection::{Connection, Statistics};
+pub use connection::Connection;
 pub use error::{EstablishError, code};
 pub use quinn::ConnectionError;
 pub use server::{Arrival, Keys, Server, TlsConfig};

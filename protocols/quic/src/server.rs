@@ -132,21 +132,6 @@ impl Server {
         Ok(server)
     }
 
-    /// Where it is bound.
-    ///
-    /// # Errors
-    ///
-    /// If the kernel does not say.
-    pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.endpoint.local_addr()
-    }
-
-    /// What was decided.
-    #[must_use]
-    pub const fn settings(&self) -> &Settings {
-        &self.settings
-    }
-
     /// The configuration for the next handshake.
     fn config(
         &self,
@@ -215,18 +200,6 @@ impl Server {
         drop(turn);
         let connection = connection.map_err(|_elapsed| EstablishError::Timeout { limit })??;
         Ok(Connection::new(connection, limit))
-    }
-
-    /// Handshakes under way.
-    #[must_use]
-    pub fn handshakes(&self) -> usize {
-        self.handshakes.load(Ordering::Relaxed)
-    }
-
-    /// Connections that are open, those that are being closed included.
-    #[must_use]
-    pub fn open_connections(&self) -> usize {
-        self.endpoint.open_connections()
     }
 
     /// Lets nobody in any more; connections go on.

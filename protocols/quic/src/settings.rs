@@ -35,8 +35,6 @@ pub struct Settings {
     pub max_handshakes: usize,
     /// When an address is validated first.
     pub retry: Retry,
-    /// Bidirectional streams that a client may have open at a time.
-    pub max_streams: u32,
     /// Bytes of one stream that a client may send before they are read.
     pub stream_receive_window: u32,
     /// The same of all streams of one connection together.
@@ -57,7 +55,6 @@ impl Default for Settings {
             handshake_timeout: Duration::from_secs(10),
             max_handshakes: 1_024,
             retry: Retry::Above(128),
-            max_streams: 64,
             stream_receive_window: 256 << 10,
             receive_window: 1 << 20,
             send_window: 1 << 20,
@@ -77,7 +74,8 @@ impl Settings {
         transport
             .max_idle_timeout(idle)
             .keep_alive_interval((!keep_alive.is_zero()).then_some(keep_alive))
-            .max_concurrent_bidi_streams(self.max_streams.into())
+            // The control stream: what came on another one nobody would read.
+            .max_concurrent_bidi_streams(VarInt::from_u32(1))
             // MQTT has no use for them.
             .max_concurrent_uni_streams(VarInt::from_u32(0))
             .datagram_receive_buffer_size(None)

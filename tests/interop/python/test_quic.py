@@ -229,6 +229,8 @@ def test_what_is_published_over_quic_is_received_elsewhere_and_back(broker, neig
     async def exchange():
         async with device(broker) as quic:
             assert (await quic.completed).alpn_protocol == "mqtt"
+            # A second stream would be one that nobody reads.
+            assert quic._quic._remote_max_streams_bidi == 1
             await quic.begin()
             quic.send(subscribe("to/quic/#", 2))
             assert (await quic.answer(0x90))[-1] == 2

@@ -48,7 +48,6 @@ pub(super) fn read(section: &mut Section<'_>, tls: &TlsListener) -> Settings {
             Validate::UnderLoad => Retry::Above((max_handshakes / 8).max(1)),
             Validate::Never => Retry::Never,
         },
-        max_streams: section.count("max_streams", default.max_streams, 1..=65_535),
         stream_receive_window: section.size(
             "stream_receive_window",
             default.stream_receive_window,
