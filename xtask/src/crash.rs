@@ -1,13 +1,11 @@
 //! `cargo xtask crash`: the gateway is killed at random moments, again and again, and what was acknowledged is
 //! held against what arrived (`tests/crash`).
 
-use std::env;
-use std::ffi::OsString;
-use std::process::{Command, ExitCode};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 
+use crate::seeded::{program, seed};
 use crate::test::{Place, python};
 
 /// How long, how often, and from which seed.
@@ -40,19 +38,10 @@ pub(crate) fn run(options: &Options) -> ExitCode {
 
 fn execute(options: &Options) -> Result<ExitCode> {
     let python = python(&Place::find()?).context("there is no environment with paho")?;
-    let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    // A clock before 1970 gives a seed as good as any.
-    let seed = options
-        .seed
-        .unwrap_or_else(|| now.map_or(1, |now| now.as_secs() * 1000));
-    let cargo = env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
-    let mut command = Command::new(cargo);
-    // The test profile, as `cargo xtask test` builds it.
+    let seed = seed(options.seed);
+    let mut command = program("crash", seed);
     command
-        .args(["run", "--quiet", "--profile", "test"])
-        .args(["--package", "tidegate-crash", "--bin", "crash", "--"])
         .args(["--kills", &options.kills.to_string()])
-        .args(["--seed", &seed.to_string()])
         .env("TIDEGATE_CRASH_PYTHON", python);
     if let Some(minutes) = options.minutes {
         command.args(["--minutes", &minutes.to_string()]);

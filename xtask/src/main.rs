@@ -7,6 +7,7 @@ mod crash;
 mod fuzz;
 mod model;
 mod power;
+mod seeded;
 mod test;
 
 use std::process::ExitCode;

@@ -1,13 +1,12 @@
 //! `cargo xtask power`: the directory of a store is rebuilt as power failures would leave it, and what was
 //! acknowledged is held against what the engine then finds (`tests/power`).
 
-use std::env;
-use std::ffi::OsString;
 use std::path::PathBuf;
-use std::process::{Command, ExitCode};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::process::ExitCode;
 
 use anyhow::Result;
+
+use crate::seeded::{program, seed};
 
 /// How long, and from which seed.
 #[derive(clap::Args)]
@@ -40,18 +39,8 @@ pub(crate) fn run(options: &Options) -> ExitCode {
 }
 
 fn execute(options: &Options) -> Result<ExitCode> {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    // A clock before 1970 gives a seed as good as any.
-    let seed = options
-        .seed
-        .unwrap_or_else(|| now.map_or(1, |now| now.as_secs() * 1000));
-    let cargo = env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
-    let mut command = Command::new(cargo);
-    // The test profile, as `cargo xtask test` builds it.
-    command
-        .args(["run", "--quiet", "--profile", "test"])
-        .args(["--package", "tidegate-power", "--bin", "power", "--"])
-        .args(["--seed", &seed.to_string()]);
+    let seed = seed(options.seed);
+    let mut command = program("power", seed);
     let others = [
         ("--minutes", options.minutes.map(|n| n.to_string())),
         ("--size", options.size.map(|n| n.to_string())),
