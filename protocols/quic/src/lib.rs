@@ -2,7 +2,7 @@
 //!
 //! A [`Server`] answers handshakes with ALPN `mqtt` and TLS 1.3 and gives back each [`Connection`] when the
 //! handshake is confirmed: what came as early data (0-RTT), which anybody may have recorded and sent again, is
-//! not looked at before. The client opens one bidirectional stream, the control stream, and speaks MQTT on it
+//! not looked at before. It waits in the streams that it is for, bounded by their windows. The client opens one bidirectional stream, the control stream, and speaks MQTT on it
 //! as over TCP; what carries that is a [`Stream`].
 //!
 //! Clients may change their address at any time (RFC 9000 section 9): the connection is known by its
@@ -13,8 +13,12 @@
 
 mod cid;
 mod client;
+mod congestion;
 mod connection;
+mod crypto;
 mod error;
+mod hello;
+mod metrics;
 mod server;
 mod settings;
 mod socket;
@@ -23,7 +27,9 @@ mod stream;
 pub use cid::NodeId;
 pub use client::{ConnectError, connect};
 pub use connection::Connection;
+pub use crypto::{EarlyData, Handshake};
 pub use error::{EstablishError, code};
+pub use metrics::{Metrics, RTT_BOUNDS};
 pub use quinn::ConnectionError;
 pub use server::{Arrival, Keys, Server, TlsConfig};
 pub use settings::{Retry, Settings};

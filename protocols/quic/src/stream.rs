@@ -3,12 +3,14 @@
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use quinn::{Connection, RecvStream, SendStream, StoppedError};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::error::code;
+use crate::metrics::Observed;
 
 type Stopped =
     Pin<Box<dyn Future<Output = Result<Option<quinn::VarInt>, StoppedError>> + Send + Sync>>;
@@ -21,6 +23,8 @@ pub struct Stream {
     send: SendStream,
     receive: RecvStream,
     shutdown: Shutdown,
+    /// Looked at for the last time when the stream is gone, and with it the connection.
+    observed: Option<Arc<Observed>>,
 }
 
 enum Shutdown {
@@ -49,7 +53,13 @@ impl Stream {
             send,
             receive,
             shutdown: Shutdown::Open,
+            observed: None,
         }
+    }
+
+    pub(crate) fn observed(mut self, observed: Arc<Observed>) -> Self {
+        self.observed = Some(observed);
+        self
     }
 
     /// The client's side of a connection: opens the control stream.
