@@ -211,6 +211,26 @@ fn losses_repetitions_and_another_order_change_nothing() {
     client.send_publish(&Publish::new(&topic, large.clone()));
     assert!(client.receive().payload == large);
     client.disconnect();
+    let listener = &["listener=\"quic\""];
+    let ended = || gateway.metric("tidegate_listener_connections", listener) < 0.5;
+    wait_for(ended);
+    let lost = gateway.metric("tidegate_quic_packets_lost_total", listener);
+    let sent = gateway.metric("tidegate_quic_packets_sent_total", listener);
+    assert!(lost > 0.0 && lost < sent, "{lost} of {sent}");
+    let times = gateway.metric("tidegate_quic_rtt_seconds_count", listener);
+    let sum = gateway.metric("tidegate_quic_rtt_seconds_sum", listener);
+    assert!(times >= 1.0 && sum > 0.0, "{times} times, {sum} s");
+    let streams = gateway.metric("tidegate_quic_streams_opened_total", listener);
+    assert!((streams - 1.0).abs() < f64::EPSILON, "{streams} streams");
+}
+
+/// Waits until something is so.
+fn wait_for(is_so: impl Fn() -> bool) {
+    let end = Instant::now() + Duration::from_secs(20);
+    while !is_so() {
+        assert!(Instant::now() < end, "it does not come about");
+        thread::sleep(TICK);
+    }
 }
 
 #[test]
@@ -223,6 +243,8 @@ fn rfc9000_9_a_client_that_moves_in_every_exchange_goes_on() {
     let mut client = Connect::v5(&unique("moving")).open(server.at(relay.front));
     to_and_fro(&mut client, &unique("moving"), 20, |_| relay.rebind());
     client.disconnect();
+    let moves = gateway.metric("tidegate_quic_migrations_total", &["listener=\"quic\""]);
+    assert!((moves - 20.0).abs() < f64::EPSILON, "{moves} moves");
     let accepted = gateway.metric("tidegate_listener_accepted_total", &["listener=\"quic\""]);
     assert!(
         (accepted - 1.0).abs() < f64::EPSILON,

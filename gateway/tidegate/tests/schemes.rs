@@ -70,11 +70,15 @@ impl Gateway {
     }
 
     /// Another one in the same place, after this one.
-    fn again(mut self) -> Self {
+    fn again(self) -> Self {
+        self.again_with(&[])
+    }
+
+    fn again_with(mut self, settings: &[&str]) -> Self {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
         let directory = std::mem::replace(&mut self.directory, tempfile::tempdir().unwrap());
-        Self::start_in(directory, &[])
+        Self::start_in(directory, settings)
     }
 
     fn url(&self, scheme: &str) -> &str {
@@ -183,6 +187,75 @@ fn what_is_published_over_one_scheme_is_received_over_each() {
         assert_eq!(child.wait().unwrap().code(), Some(0));
         assert!(text == expected, "{} bytes", text.len());
     }
+}
+
+const EARLY: &str = "listeners.quic.tls.resumption=early_data";
+
+#[test]
+fn connect_is_sent_as_early_data_where_it_is_wanted() {
+    let said = |gateway: &Gateway| {
+        let ca = gateway.export();
+        let mut command = gateway.client("pub", "quic", &["-t", "a", "-m", "b", "-q", "1"]);
+        command.args(["--early-data", "--debug", "--ca"]).arg(ca);
+        let output = command.output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(0), "{said}");
+        said
+    };
+    let gateway = Gateway::start(&[EARLY]);
+    let accepted = said(&gateway);
+    assert!(accepted.contains("early data and accepted"), "{accepted}");
+    let none = "the gateway gives no session for early data";
+    for resumption in ["tickets", "off"] {
+        let setting = format!("listeners.quic.tls.resumption={resumption}");
+        let gateway = Gateway::start(&[&setting]);
+        let said = said(&gateway);
+        assert!(said.contains(none), "{said}");
+    }
+    let said = gateway.fails("mqtts", 2, &["--early-data"]);
+    assert!(said.contains("--early-data is for quic"), "{said}");
+}
+
+#[test]
+fn a_subscriber_that_has_lost_its_gateway_comes_back() {
+    let gateway = Gateway::start(&[EARLY]);
+    let ca = gateway.export();
+    let ca = ca.to_str().unwrap();
+    let options = ["-t", "a", "-n", "1", "-k", "1", "-i", "back", "--debug"];
+    let mut child = gateway
+        .client("sub", "quic", &options)
+        .args(["--reconnect", "--early-data", "--ca", ca])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stderr = BufReader::new(child.stderr.take().unwrap());
+    let mut until = |wanted: &str| {
+        let mut line = String::new();
+        while !line.contains(wanted) {
+            line.clear();
+            assert_ne!(stderr.read_line(&mut line).unwrap(), 0, "{wanted}");
+        }
+    };
+    until("accepted");
+    until("subscribed to");
+    let address = gateway.url("quic").replace("quic://", "");
+    let bind = format!("listeners.quic.bind={address}");
+    let gateway = gateway.again_with(&[EARLY, &bind]);
+    until("connecting again");
+    // The gateway that knew the session is gone.
+    until("refused, and sent again");
+    until("subscribed to");
+    gateway.works("quic", &["--ca", ca]);
+    let mut text = String::new();
+    child
+        .stdout
+        .take()
+        .unwrap()
+        .read_to_string(&mut text)
+        .unwrap();
+    assert_eq!(text, "b\n");
+    assert_eq!(child.wait().unwrap().code(), Some(0));
 }
 
 #[test]

@@ -17,7 +17,7 @@ use quinn_proto::TransportError;
 use quinn_proto::transport_parameters::TransportParameters;
 use rustls::HandshakeKind;
 use rustls::pki_types::CertificateDer;
-use rustls::quic::{self, DirectionalKeys, KeyChange, Secrets, ServerConnection, Version};
+use rustls::quic::{self, KeyChange, Secrets, ServerConnection, Version};
 
 use crate::hello::FirstHello;
 use crate::metrics::Metrics;
@@ -132,21 +132,6 @@ impl ServerSession {
     }
 }
 
-fn boxed(
-    local: DirectionalKeys,
-    remote: DirectionalKeys,
-) -> (KeyPair<Box<dyn HeaderKey>>, KeyPair<Box<dyn PacketKey>>) {
-    let header = KeyPair::<Box<dyn HeaderKey>> {
-        local: Box::new(local.header),
-        remote: Box::new(remote.header),
-    };
-    let packet = KeyPair::<Box<dyn PacketKey>> {
-        local: Box::new(local.packet),
-        remote: Box::new(remote.packet),
-    };
-    (header, packet)
-}
-
 impl Session for ServerSession {
     fn initial_keys(&self, id: &ConnectionId, _side: Side) -> Keys {
         #[expect(
@@ -222,8 +207,16 @@ impl Session for ServerSession {
                 keys
             }
         };
-        let (header, packet) = boxed(keys.local, keys.remote);
-        Some(Keys { header, packet })
+        Some(Keys {
+            header: KeyPair {
+                local: Box::new(keys.local.header),
+                remote: Box::new(keys.remote.header),
+            },
+            packet: KeyPair {
+                local: Box::new(keys.local.packet),
+                remote: Box::new(keys.remote.packet),
+            },
+        })
     }
 
     fn next_1rtt_keys(&mut self) -> Option<KeyPair<Box<dyn PacketKey>>> {

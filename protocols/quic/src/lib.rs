@@ -25,7 +25,7 @@ mod socket;
 mod stream;
 
 pub use cid::NodeId;
-pub use client::{ConnectError, connect};
+pub use client::{ConnectError, Dialer};
 pub use connection::Connection;
 pub use crypto::{EarlyData, Handshake};
 pub use error::{EstablishError, code};

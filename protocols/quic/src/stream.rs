@@ -57,6 +57,11 @@ impl Stream {
         }
     }
 
+    /// Does nothing about the end of the connection any more.
+    pub(crate) fn forget(mut self) {
+        self.shutdown = Shutdown::Closed;
+    }
+
     pub(crate) fn observed(mut self, observed: Arc<Observed>) -> Self {
         self.observed = Some(observed);
         self

@@ -13,7 +13,7 @@ use super::error::ClientError;
 use super::options::ConnectArguments;
 use super::server::Server;
 use super::state::{Event, State};
-use super::transport::Transport;
+use super::transport::{Dialer, Transport};
 
 /// How long the gateway may take to be reached, to answer CONNECT and PINGREQ, and to close after
 /// DISCONNECT.
@@ -43,14 +43,16 @@ pub(crate) struct Connection<S> {
     pinged: Option<Instant>,
 }
 
-impl<S: Transport> Connection<S> {
-    /// Connects over `stream` as `arguments` say.
+impl Connection<Box<dyn Transport>> {
+    /// Dials, and connects as `arguments` say.
     pub(crate) async fn open(
-        stream: S,
+        dialer: &Dialer<'_>,
         arguments: &ConnectArguments,
     ) -> Result<(Self, Server), ClientError> {
+        let mut state = with_connect(arguments, State::new)?;
+        // CONNECT, which may be on its way already then.
+        let stream = dialer.open(state.output()).await?;
         let (reader, writer) = tokio::io::split(stream);
-        let state = with_connect(arguments, State::new)?;
         let maximum = arguments.maximum_packet_size;
         let mut connection = Self {
             reader,
@@ -76,7 +78,9 @@ impl<S: Transport> Connection<S> {
         }
         Ok((connection, server))
     }
+}
 
+impl<S: Transport> Connection<S> {
     async fn connected(&mut self) -> Result<Server, ClientError> {
         loop {
             if let Event::Connected(server) = self.event().await? {

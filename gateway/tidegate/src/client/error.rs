@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use tidegate_mqtt::codec::DecodeError;
+use tidegate_mqtt::codec::{DecodeError, ReasonCode};
 
 use super::reason::Reason;
 use crate::exit::Exit;
@@ -60,6 +60,20 @@ pub(crate) enum ClientError {
 }
 
 impl ClientError {
+    /// Whether it may be over soon, and worth another attempt.
+    pub(crate) fn is_a_loss(&self) -> bool {
+        match self {
+            Self::Unreachable { .. }
+            | Self::Tls { .. }
+            | Self::WebSocket { .. }
+            | Self::Broken(_)
+            | Self::Closed
+            | Self::Silent(_) => true,
+            Self::Disconnected(reason) => reason.code == ReasonCode::ServerShuttingDown,
+            _ => false,
+        }
+    }
+
     /// What it means to whoever started the client.
     pub(crate) const fn exit(&self) -> Exit {
         match self {

@@ -2,7 +2,7 @@
 //! of `--url`.
 //!
 //! They speak through the same codec as the gateway and show every property, reason code and flag of
-//! the protocol. They are not a library: no reconnecting, no storage, one task.
+//! the protocol. They are not a library: no storage, one task.
 //!
 //! `state` is the protocol without a socket, `connection` carries it over any byte stream,
 //! `publisher` and `subscriber` are the two commands.

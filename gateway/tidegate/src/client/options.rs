@@ -54,6 +54,10 @@ pub(crate) struct ConnectArguments {
     /// Give up after this time: "10s", or seconds
     #[arg(short = 'W', long, value_name = "TIME", value_parser = parse_time)]
     pub(crate) timeout: Option<Duration>,
+    /// Send CONNECT with the first packets (0-RTT; quic only), which needs an earlier session: without one
+    /// a handshake comes first that brings it
+    #[arg(long)]
+    pub(crate) early_data: bool,
     /// Tell on standard error what happens on the connection
     #[arg(short, long)]
     pub(crate) debug: bool,
@@ -236,6 +240,9 @@ pub(crate) struct SubscribeArguments {
     /// Retained messages: 0 send them, 1 only for a new subscription, 2 send none (MQTT 5)
     #[arg(long, value_name = "0|1|2", value_parser = clap::value_parser!(u8).range(0..=2))]
     pub(crate) retain_handling: Option<u8>,
+    /// Connect again whenever the connection is lost, over TLS and QUIC with the session of before
+    #[arg(long)]
+    pub(crate) reconnect: bool,
     /// A number that comes with every message of these subscriptions (MQTT 5)
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=268_435_455))]
     pub(crate) subscription_id: Option<u32>,

@@ -7,7 +7,7 @@ use super::error::ClientError;
 use super::options::PublishArguments;
 use super::payload::Payloads;
 use super::state::{Event, Outgoing};
-use super::transport::{self, Transport};
+use super::transport::{Dialer, Transport};
 
 pub(crate) async fn publish(arguments: PublishArguments) -> Result<(), ClientError> {
     arguments.check_version()?;
@@ -26,8 +26,8 @@ async fn publish_all(
     arguments: &PublishArguments,
     mut payloads: Payloads,
 ) -> Result<(), ClientError> {
-    let stream = transport::open(&arguments.connect).await?;
-    let (mut connection, _) = Connection::open(stream, &arguments.connect).await?;
+    let dialer = Dialer::new(&arguments.connect)?;
+    let (mut connection, _) = Connection::open(&dialer, &arguments.connect).await?;
     let message = Outgoing {
         topic: arguments.topic.clone(),
         qos: arguments.qos,

@@ -5,7 +5,7 @@ use std::io::{self, Write as _};
 use std::time::{Duration, SystemTime};
 
 use tidegate_mqtt::codec::{Property, PropertyBlock, RetainHandling, SubscriptionOptions};
-use tokio::time::{Instant, sleep_until, timeout, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 
 use super::connection::Connection;
 use super::error::ClientError;
@@ -13,7 +13,10 @@ use super::message::Message;
 use super::options::SubscribeArguments;
 use super::reason::Reason;
 use super::state::Event;
-use super::transport::{self, Transport};
+use super::transport::{Dialer, Transport};
+
+/// The time before a connection that was lost is tried again.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// How long the last QoS 2 exchange may take to end once enough messages came.
 const SETTLE: Duration = Duration::from_secs(2);
@@ -24,9 +27,10 @@ pub(crate) async fn subscribe(arguments: SubscribeArguments) -> Result<(), Clien
         .connect
         .timeout
         .map(|timeout| Instant::now() + timeout);
+    let dialer = Dialer::new(&arguments.connect)?;
     let mut connection = match end {
-        None => connect(&arguments).await?,
-        Some(end) => match timeout_at(end, connect(&arguments)).await {
+        None => connect(&dialer, &arguments).await?,
+        Some(end) => match timeout_at(end, connect(&dialer, &arguments)).await {
             Ok(connection) => connection?,
             Err(_) => return Err(ClientError::TimedOut),
         },
@@ -35,15 +39,23 @@ pub(crate) async fn subscribe(arguments: SubscribeArguments) -> Result<(), Clien
     let mut count = 0;
     while count < enough {
         tokio::select! {
-            event = connection.event() => match event? {
-                Event::Message(message) => {
+            event = connection.event() => match event {
+                Err(error) if arguments.reconnect && error.is_a_loss() => {
+                    tokio::select! {
+                        again = connect_again(&dialer, &arguments, error) => connection = again?,
+                        () = wait_until(end) => return Err(ClientError::TimedOut),
+                        _ = tokio::signal::ctrl_c() => return Ok(()),
+                    }
+                }
+                Err(error) => return Err(error),
+                Ok(Event::Message(message)) => {
                     if !print(&message, &arguments) {
                         break;
                     }
                     count += 1;
                 }
-                Event::Subscribed(reasons) => report(&reasons, &arguments)?,
-                _ => {}
+                Ok(Event::Subscribed(reasons)) => report(&reasons, &arguments)?,
+                Ok(_) => {}
             },
             () = wait_until(end) => {
                 if arguments.count.is_some() {
@@ -60,11 +72,27 @@ pub(crate) async fn subscribe(arguments: SubscribeArguments) -> Result<(), Clien
     Ok(())
 }
 
+/// Tries until it is connected again, or until something is wrong that will not pass.
+async fn connect_again(
+    dialer: &Dialer<'_>,
+    arguments: &SubscribeArguments,
+    mut error: ClientError,
+) -> Result<Connection<Box<dyn Transport>>, ClientError> {
+    loop {
+        eprintln!("warning: {error}; connecting again");
+        sleep(AGAIN).await;
+        error = match connect(dialer, arguments).await {
+            Err(error) if error.is_a_loss() => error,
+            connected => return connected,
+        };
+    }
+}
+
 async fn connect(
+    dialer: &Dialer<'_>,
     arguments: &SubscribeArguments,
 ) -> Result<Connection<Box<dyn Transport>>, ClientError> {
-    let stream = transport::open(&arguments.connect).await?;
-    let (mut connection, _) = Connection::open(stream, &arguments.connect).await?;
+    let (mut connection, _) = Connection::open(dialer, &arguments.connect).await?;
     let options = SubscriptionOptions {
         qos: arguments.qos,
         no_local: arguments.no_local,

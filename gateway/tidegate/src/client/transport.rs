@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use rustls::pki_types::ServerName;
-use tidegate_quic::{ConnectError, ConnectionError};
+use tidegate_quic::{ConnectError, ConnectionError, EarlyData};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
@@ -15,7 +15,6 @@ use tokio_rustls::TlsConnector;
 use super::connection::ANSWER;
 use super::error::ClientError;
 use super::options::{ConnectArguments, TlsArguments};
-use super::url::ServerUrl;
 use super::websocket;
 
 /// What a handshake that does not begin may mean.
@@ -30,43 +29,88 @@ pub(crate) trait Transport: AsyncRead + AsyncWrite + Unpin + Send {}
 
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Transport for T {}
 
-/// Opens the stream that the URL's scheme asks for.
-pub(crate) async fn open(arguments: &ConnectArguments) -> Result<Box<dyn Transport>, ClientError> {
-    match timeout(ANSWER, dial(arguments)).await {
-        Ok(opened) => opened,
-        Err(_elapsed) => Err(ClientError::Silent("the attempt to connect")),
+/// Opens streams to one gateway. TLS sessions are kept in it, for the next stream to go on with.
+pub(crate) struct Dialer<'a> {
+    arguments: &'a ConnectArguments,
+    security: Security,
+}
+
+enum Security {
+    None,
+    Tls(Arc<rustls::ClientConfig>),
+    Quic(Box<tidegate_quic::Dialer>),
+}
+
+impl<'a> Dialer<'a> {
+    /// What the URL's scheme asks for.
+    pub(crate) fn new(arguments: &'a ConnectArguments) -> Result<Self, ClientError> {
+        let kind = arguments.url.kind;
+        let scheme = kind.scheme();
+        let usage = |text: String| Err(ClientError::Usage(text));
+        if !kind.has_tls() && arguments.tls.is_given() {
+            return usage(format!(
+                "--ca, --cert, --key and --insecure are for TLS; the URL says {scheme}"
+            ));
+        }
+        if !kind.is_quic() && arguments.early_data {
+            return usage(format!("--early-data is for quic; the URL says {scheme}"));
+        }
+        let security = if kind.is_quic() {
+            let config = tls_config(&arguments.tls)?;
+            let dialer = tidegate_quic::Dialer::new((*config).clone(), arguments.early_data);
+            let dialer = dialer.map_err(|error| ClientError::Usage(error.to_string()))?;
+            Security::Quic(Box::new(dialer))
+        } else if kind.has_tls() {
+            Security::Tls(tls_config(&arguments.tls)?)
+        } else {
+            Security::None
+        };
+        Ok(Self {
+            arguments,
+            security,
+        })
+    }
+
+    /// Opens the stream. `first` is what will be said first; with early data it was said, and is empty then.
+    pub(crate) async fn open(
+        &self,
+        first: &mut Vec<u8>,
+    ) -> Result<Box<dyn Transport>, ClientError> {
+        let dialled = dial(self.arguments, &self.security, first);
+        match timeout(ANSWER, dialled).await {
+            Ok(opened) => opened,
+            Err(_elapsed) => Err(ClientError::Silent("the attempt to connect")),
+        }
     }
 }
 
-async fn dial(arguments: &ConnectArguments) -> Result<Box<dyn Transport>, ClientError> {
+async fn dial(
+    arguments: &ConnectArguments,
+    security: &Security,
+    first: &mut Vec<u8>,
+) -> Result<Box<dyn Transport>, ClientError> {
     let url = &arguments.url;
-    if !url.kind.has_tls() && arguments.tls.is_given() {
-        let scheme = url.kind.scheme();
-        return Err(ClientError::Usage(format!(
-            "--ca, --cert, --key and --insecure are for TLS; the URL says {scheme}"
-        )));
-    }
     let unreachable = |error| ClientError::Unreachable {
         url: url.to_string(),
         error,
     };
     let address = (url.host.as_str(), url.port);
-    if url.kind.is_quic() {
+    if let Security::Quic(dialer) = security {
         let mut found = lookup_host(address).await.map_err(unreachable)?;
         let nowhere = || io::Error::new(ErrorKind::NotFound, "the name has no address");
         let address = found.next().ok_or_else(nowhere).map_err(unreachable)?;
-        return quic(url, &arguments.tls, address).await;
+        return quic(arguments, dialer, address, first).await;
     }
     let stream = TcpStream::connect(address).await.map_err(unreachable)?;
     stream.set_nodelay(true).map_err(unreachable)?;
-    match (url.kind.has_tls(), url.kind.has_websocket()) {
-        (false, false) => Ok(Box::new(stream)),
-        (false, true) => websocket::open(url, stream).await,
-        (true, false) => Ok(Box::new(tls(url, &arguments.tls, stream).await?)),
-        (true, true) => {
-            let stream = tls(url, &arguments.tls, stream).await?;
+    match (security, url.kind.has_websocket()) {
+        (Security::Tls(config), false) => Ok(Box::new(tls(arguments, config, stream).await?)),
+        (Security::Tls(config), true) => {
+            let stream = tls(arguments, config, stream).await?;
             websocket::open(url, stream).await
         }
+        (_, true) => websocket::open(url, stream).await,
+        (_, false) => Ok(Box::new(stream)),
     }
 }
 
@@ -77,19 +121,31 @@ fn tls_config(arguments: &TlsArguments) -> Result<Arc<rustls::ClientConfig>, Cli
 }
 
 async fn quic(
-    url: &ServerUrl,
-    arguments: &TlsArguments,
+    arguments: &ConnectArguments,
+    dialer: &tidegate_quic::Dialer,
     address: SocketAddr,
+    first: &mut Vec<u8>,
 ) -> Result<Box<dyn Transport>, ClientError> {
-    let config = tls_config(arguments)?;
-    let connected = tidegate_quic::connect(address, &url.host, (*config).clone()).await;
+    let ConnectArguments { url, tls, .. } = arguments;
+    let connected = if arguments.early_data {
+        let connected = dialer.connect_early(address, &url.host, first).await;
+        connected.map(|(stream, early)| {
+            first.clear();
+            if arguments.debug {
+                eprintln!("{}", describe(early));
+            }
+            stream
+        })
+    } else {
+        dialer.connect(address, &url.host).await
+    };
     let stream = connected.map_err(|error| match error {
         ConnectError::Usage(text) => ClientError::Usage(text),
         error => {
             let hint = match &error {
                 // A TLS alert of unknown_ca (RFC 8446 section 6.2), as a code of QUIC.
                 ConnectError::Connection(ConnectionError::TransportError(error))
-                    if arguments.ca.is_none() && u64::from(error.code) == 0x130 =>
+                    if tls.ca.is_none() && u64::from(error.code) == 0x130 =>
                 {
                     OWN_CERTIFICATE
                 }
@@ -105,21 +161,29 @@ async fn quic(
     Ok(Box::new(stream))
 }
 
+const fn describe(early: EarlyData) -> &'static str {
+    match early {
+        EarlyData::Accepted => "CONNECT was sent as early data and accepted",
+        EarlyData::Refused => "CONNECT was sent as early data, refused, and sent again",
+        EarlyData::None => "the gateway gives no session for early data",
+    }
+}
+
 async fn tls(
-    url: &ServerUrl,
-    arguments: &TlsArguments,
+    arguments: &ConnectArguments,
+    config: &Arc<rustls::ClientConfig>,
     stream: TcpStream,
 ) -> Result<impl Transport + use<>, ClientError> {
-    let config = tls_config(arguments)?;
+    let ConnectArguments { url, tls, .. } = arguments;
     let name = ServerName::try_from(url.host.clone())
         .map_err(|_| ClientError::Usage(format!("{} cannot be a server's name", url.host)))?;
-    let connector = TlsConnector::from(Arc::clone(&config));
+    let connector = TlsConnector::from(Arc::clone(config));
     connector.connect(name, stream).await.map_err(|error| {
         let hint =
             match error.get_ref().and_then(|inner| inner.downcast_ref()) {
                 Some(rustls::Error::InvalidCertificate(
                     rustls::CertificateError::UnknownIssuer,
-                )) if arguments.ca.is_none() => OWN_CERTIFICATE,
+                )) if tls.ca.is_none() => OWN_CERTIFICATE,
                 Some(rustls::Error::InvalidMessage(_)) => NO_TLS,
                 // It has closed at the first bytes.
                 None => NO_TLS,
