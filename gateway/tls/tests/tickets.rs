@@ -17,7 +17,7 @@ use std::sync::Arc;
 use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, HandshakeKind};
 use support::*;
-use tidegate_tls::{ClientAuth, Identity, Outcome, Resumption, Settings, Status};
+use tidegate_tls::{ClientAuth, Identity, MinVersion, Outcome, Resumption, Settings, Status};
 
 /// Base64 of 48 octets, another one for each letter.
 fn key(folder: &Folder, name: &str, letter: char) -> PathBuf {
@@ -121,6 +121,34 @@ async fn shared_tickets_are_void_under_another_client_authority() {
     let config = client(roots(&[&authority]), &[&TLS13], Some(&device));
     assert_eq!(kind(&open, &config).await, Some(HandshakeKind::Full));
     assert_eq!(kind(&server, &config).await, Some(HandshakeKind::Full));
+}
+
+#[test]
+fn remembered_sessions_outlive_a_new_server_certificate_and_not_a_new_client_authority() {
+    let (authority, folder) = (Authority::new("CA"), Folder::new());
+    let clients = Authority::new("clients");
+    let ca = folder.write("ca.crt", &clients.pem());
+    let mut settings = sharing(&folder, &authority, &[]);
+    settings.min_version = MinVersion::Tls13;
+    settings.client = ClientAuth::Required(client_ca(ca, None));
+    settings.resumption = Resumption::EarlyData { sessions: 4 };
+    let identity = Identity::load("quic", settings).unwrap();
+    let before = identity.config();
+    // A ticketer would make rustls refuse early data.
+    assert!(!before.ticketer.enabled());
+    assert_eq!(before.max_early_data_size, u32::MAX);
+    assert!(before.session_storage.put(vec![1], vec![1]));
+    folder.write_pair("server", &authority.issue(Leaf::server(&["localhost"])));
+    assert_eq!(identity.check(), Outcome::Replaced);
+    assert_eq!(identity.remembered_sessions(), Some(1));
+    folder.write("ca.crt", &(clients.pem() + &authority.pem()));
+    assert_eq!(identity.check(), Outcome::Replaced);
+    assert_eq!(identity.remembered_sessions(), Some(0));
+    assert_eq!(identity.config().session_storage.take(&[1]), None);
+    // Nor does a handshake under way leave anything.
+    assert_eq!(before.session_storage.take(&[1]), None);
+    assert!(!before.session_storage.put(vec![2], vec![2]));
+    assert_eq!(identity.remembered_sessions(), Some(0));
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::any::Any;
 use std::io::Cursor;
 use std::sync::Arc;
 
-use quinn::crypto::rustls::{NoInitialCipherSuite, QuicServerConfig};
+use quinn::crypto::rustls::QuicServerConfig;
 use quinn::crypto::{
     ExportKeyingMaterialError, HeaderKey, KeyPair, Keys, PacketKey, ServerConfig, Session,
     UnsupportedVersion,
@@ -51,12 +51,16 @@ pub(crate) struct Crypto {
 }
 
 impl Crypto {
+    /// Tries whether connections can be made of this configuration.
     pub(crate) fn new(
         tls: Arc<rustls::ServerConfig>,
         metrics: Arc<Metrics>,
-    ) -> Result<Self, NoInitialCipherSuite> {
+    ) -> Result<Self, rustls::Error> {
+        ServerConnection::new(Arc::clone(&tls), Version::V1, Vec::new())?;
+        let initial = QuicServerConfig::try_from(Arc::clone(&tls))
+            .map_err(|error| rustls::Error::General(error.to_string()))?;
         Ok(Self {
-            initial: Arc::new(QuicServerConfig::try_from(Arc::clone(&tls))?),
+            initial: Arc::new(initial),
             tls,
             metrics,
         })
@@ -84,8 +88,7 @@ impl ServerConfig for Crypto {
         let tls = ServerConnection::new(Arc::clone(&self.tls), tls_version(version), encoded);
         #[expect(
             clippy::expect_used,
-            reason = "it fails for a configuration without TLS 1.3 or a suite for QUIC, of which \
-                      none is made, and for an amount of early data that none has"
+            reason = "it fails for what is wrong with a configuration, and this one was tried"
         )]
         let tls = tls.expect("a configuration for QUIC");
         Box::new(ServerSession {

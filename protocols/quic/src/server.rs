@@ -9,7 +9,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use aws_lc_rs::{hkdf, hmac};
 use parking_lot::Mutex;
-use quinn::crypto::rustls::NoInitialCipherSuite;
 use quinn::{Endpoint, EndpointConfig, Incoming, TokioRuntime, TransportConfig, VarInt};
 
 use quinn_proto::RandomConnectionIdGenerator;
@@ -139,7 +138,7 @@ impl Server {
     }
 
     /// The configuration for the next handshake.
-    fn config(&self) -> Result<Arc<quinn::ServerConfig>, NoInitialCipherSuite> {
+    fn config(&self) -> Result<Arc<quinn::ServerConfig>, rustls::Error> {
         let tls = (self.tls)();
         let mut made = self.made.lock();
         if let Some((of, config)) = &*made
