@@ -6,6 +6,7 @@ use std::time::Duration;
 use quinn::VarInt;
 use rustls::pki_types::CertificateDer;
 
+use crate::data::DataStreams;
 use crate::error::{EstablishError, code};
 use crate::stream::Stream;
 
@@ -56,6 +57,12 @@ impl Connection {
                 Err(EstablishError::NoStream { limit })
             }
         }
+    }
+
+    /// The streams that the client opens beside the control stream.
+    #[must_use]
+    pub fn data_streams(&self) -> DataStreams {
+        DataStreams::new(self.connection.clone())
     }
 
     /// Ends it with an application error code (RFC 9000 section 10.2).

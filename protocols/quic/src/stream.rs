@@ -10,7 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::error::code;
 
-type Stopped =
+pub(crate) type Stopped =
     Pin<Box<dyn Future<Output = Result<Option<quinn::VarInt>, StoppedError>> + Send + Sync>>;
 
 /// A bidirectional stream as one byte stream. It is the control stream of its connection: shut down, the

@@ -12,10 +12,11 @@
 //! 4. A durable engine is told everything in one append; its ticket is the caller's.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use crate::access::Access;
 use crate::budget::MemoryBudget;
+use crate::channel::Channel;
 use crate::client_id::ClientId;
 use crate::counters::Counters;
 use crate::drops::{ClientDrops, DropReason};
@@ -96,6 +97,7 @@ pub struct Bus {
     pub(crate) access: Arc<dyn Access>,
     clock: Arc<dyn Clock>,
     next_key: AtomicU64,
+    channels: AtomicU32,
     purge_turn: AtomicU64,
 }
 
@@ -138,6 +140,7 @@ impl Bus {
             clock,
             // 0 is the gateway itself: `PublisherKey::GATEWAY`.
             next_key: AtomicU64::new(1),
+            channels: AtomicU32::new(0),
             purge_turn: AtomicU64::new(0),
         })
     }
@@ -178,6 +181,11 @@ impl Bus {
     /// The bus's clock.
     pub fn now(&self) -> Timestamp {
         self.clock.now()
+    }
+
+    /// A number for a stream that no other has.
+    pub(crate) fn new_channel(&self) -> Channel {
+        Channel::nth(self.channels.fetch_add(1, Ordering::Relaxed))
     }
 
     /// A number for a subscriber that is no session.

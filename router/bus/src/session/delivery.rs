@@ -9,6 +9,7 @@ use super::inflight::{Flight, Identifiers, Step};
 use super::queue::{ITEM_OVERHEAD, Item, Line, Queue};
 use super::state::State;
 use super::{EndReason, Outgoing, Shared, TooLarge};
+use crate::channel::part;
 use crate::drops::DropReason;
 use crate::message::Message;
 use crate::qos::QoS;
@@ -35,7 +36,7 @@ impl Offer<'_> {
             stage,
             qos: self.qos,
             retain: self.retain,
-            identifiers: self.identifiers.clone(),
+            identifiers: part(&self.identifiers).1.into(),
             shared: share_of(self.shared),
         }
     }
@@ -161,8 +162,8 @@ impl State {
             } else {
                 None
             };
-            // They are for sending it again.
-            let identifiers = if keep {
+            // They are for sending it again, or for giving it up with the stream it went out on.
+            let identifiers = if keep || !part(&offer.identifiers).0.is_empty() {
                 offer.identifiers.clone()
             } else {
                 Identifiers::new()
@@ -218,12 +219,14 @@ impl State {
         let Some(link) = self.link.as_deref_mut() else {
             return Ok(());
         };
+        let (channel, identifiers) = link.channels.choose(identifiers);
         let outgoing = Outgoing {
             qos,
             retain,
             dup,
             packet_id,
             subscription_identifiers: identifiers,
+            channel,
             expires_in,
         };
         if let Err(TooLarge) =

@@ -151,6 +151,15 @@ impl InFlight {
             .and_then(|(_, id)| NonZeroU16::new(id))
     }
 
+    /// Every exchange with its identifier.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (NonZeroU16, &Flight)> {
+        let slots = self.slots.iter().zip(1..=u16::MAX);
+        slots.filter_map(|(slot, id)| match slot {
+            Slot::Used(flight) => NonZeroU16::new(id).map(|id| (id, flight)),
+            Slot::Free(_) => None,
+        })
+    }
+
     /// Every exchange.
     pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Flight> {
         self.slots.iter_mut().filter_map(|slot| match slot {

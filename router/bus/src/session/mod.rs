@@ -27,6 +27,7 @@
 //!    the queue, nothing of that line passes it.
 //! 5. What is lost is counted, once, with a reason: by [`State::drop_messages`].
 
+mod channels;
 mod delivery;
 mod durable;
 mod inflight;
@@ -48,7 +49,7 @@ use parking_lot::{Mutex, MutexGuard};
 
 pub(crate) use durable::Durable;
 pub use link::{Encoder, EndReason, Outgoing, TooLarge};
-pub use receiving::Receive;
+pub use receiving::{Inbound, Receive};
 pub(crate) use state::{Leftovers, State};
 
 use crate::budget::MemoryBudget;
@@ -403,6 +404,10 @@ fn add_to(merged: &mut Option<Merged>, subscription: &Subscription, publisher_is
     // Two subscriptions with one identifier give it twice (MQTT 5.0 section 3.3.4).
     if let Some(identifier) = subscription.identifier() {
         merged.identifiers.push(identifier.get());
+    }
+    if let Some(channel) = subscription.channel() {
+        // Channels stand first.
+        merged.identifiers.insert(0, channel.get());
     }
 }
 
