@@ -92,8 +92,10 @@ impl Encoder for MqttEncoder {
     ) -> Result<(), TooLarge> {
         let topic = message.topic.as_str();
         // An alias is known to the client on the stream that has told it only.
-        let aliases = self.aliases.as_ref().filter(|_| outgoing.channel.is_none());
-        let mut aliased = aliases.map_or(Aliased::Full, |aliases| aliases.get(topic));
+        let mut aliased = match &self.aliases {
+            Some(aliases) if outgoing.channel.is_none() => aliases.get(topic),
+            _ => Aliased::Full,
+        };
         let mut header = PublishHeader {
             version: self.version,
             dup: outgoing.dup,

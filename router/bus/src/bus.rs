@@ -401,7 +401,7 @@ impl Bus {
                     message: stored,
                     targets: Arc::clone(targets),
                     next: first.len(),
-                    references: std::mem::take(post.references),
+                    references: std::mem::take(post.context.references),
                     memory_full: post.memory_full,
                     origin,
                     retained,
@@ -421,7 +421,7 @@ impl Bus {
         let refused = post.memory_full;
         let mut ticket = retained;
         if durable {
-            ticket = self.keep(&message, post.references, origin.as_ref(), ticket);
+            ticket = self.keep(&message, post.context.references, origin.as_ref(), ticket);
         }
         if refused {
             ticket = Ticket::failed(StoreError::Full);
@@ -595,7 +595,8 @@ impl Bus {
                 None => self.refuse(DropReason::NoSharedMember),
             }
             if self.shared.durable {
-                let _ = self.keep(&message_view, post.references, None, Ticket::ready());
+                let references = post.context.references;
+                let _ = self.keep(&message_view, references, None, Ticket::ready());
             }
         }
     }
@@ -648,10 +649,8 @@ pub enum Progress {
 
 /// The deliveries of one publish.
 struct Post<'a> {
-    now: Timestamp,
+    context: DeliveryContext<'a>,
     touched: &'a mut Vec<Arc<dyn Subscriber>>,
-    mailbox: &'a mut Mailbox,
-    references: &'a mut Vec<Reference>,
     served: usize,
     /// A session that must not lose the message had no memory for it.
     memory_full: bool,
@@ -665,10 +664,12 @@ impl<'a> Post<'a> {
         references: &'a mut Vec<Reference>,
     ) -> Self {
         Self {
-            now,
+            context: DeliveryContext {
+                now,
+                mailbox,
+                references,
+            },
             touched,
-            mailbox,
-            references,
             served: 0,
             memory_full: false,
         }
@@ -681,13 +682,8 @@ impl<'a> Post<'a> {
         message: &Message<'_>,
         subscriptions: &[Arc<Subscription>],
     ) -> Delivery {
-        let mut context = DeliveryContext {
-            now: self.now,
-            mailbox: self.mailbox,
-            references: self.references,
-        };
         self.served += 1;
-        let delivery = subscriber.deliver(message, subscriptions, &mut context);
+        let delivery = subscriber.deliver(message, subscriptions, &mut self.context);
         let wake = match delivery {
             Delivery::Sent { wake } | Delivery::Queued { wake } => wake,
             Delivery::Dropped { reason, wake } => {

@@ -41,8 +41,13 @@ impl Channel {
     }
 }
 
-/// Parts a list into the channels, which stand first, and the Subscription Identifiers.
+/// Whether there is a channel in a list, where they stand first.
 #[inline]
+pub(crate) fn has_channel(list: &[u32]) -> bool {
+    list.first().is_some_and(|number| *number >= LOWEST)
+}
+
+/// Parts a list into the channels, which stand first, and the Subscription Identifiers.
 pub(crate) fn part(list: &[u32]) -> (&[u32], &[u32]) {
     let channels = list.iter().take_while(|number| **number >= LOWEST).count();
     list.split_at(channels)

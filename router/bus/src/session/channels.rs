@@ -19,7 +19,7 @@ use std::num::NonZeroU16;
 
 use super::inflight::{Flight, Identifiers, Step};
 use super::state::State;
-use super::{Locked, Shared};
+use super::{Locked, Outgoing, Shared};
 use crate::channel::{Channel, part};
 use crate::drops::DropReason;
 use crate::topic::TopicName;
@@ -38,20 +38,18 @@ enum Phase {
 }
 
 impl Channels {
-    /// Where a message goes with this list, and the Subscription Identifiers of it.
-    #[inline]
-    pub(super) fn choose<'a>(&self, list: &'a [u32]) -> (Option<Channel>, &'a [u32]) {
-        let (channels, identifiers) = part(list);
-        if channels.is_empty() {
-            return (None, identifiers);
+    /// Where a message goes that has channels in front of its Subscription Identifiers.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn choose<'a>(&self, outgoing: &Outgoing<'a>) -> Outgoing<'a> {
+        let (channels, identifiers) = part(outgoing.subscription_identifiers);
+        Outgoing {
+            subscription_identifiers: identifiers,
+            channel: self.first(channels, |phase| phase == Phase::Open),
+            ..*outgoing
         }
-        (
-            self.first(channels, |phase| phase == Phase::Open),
-            identifiers,
-        )
     }
 
-    #[cold]
     fn first(&self, list: &[u32], which: impl Fn(Phase) -> bool) -> Option<Channel> {
         let known = self.0.as_deref()?;
         let mut list = list.iter().filter_map(|number| Channel::from_u32(*number));

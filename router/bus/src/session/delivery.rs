@@ -9,7 +9,7 @@ use super::inflight::{Flight, Identifiers, Step};
 use super::queue::{ITEM_OVERHEAD, Item, Line, Queue};
 use super::state::State;
 use super::{EndReason, Outgoing, Shared, TooLarge};
-use crate::channel::part;
+use crate::channel::{has_channel, part};
 use crate::drops::DropReason;
 use crate::message::Message;
 use crate::qos::QoS;
@@ -163,7 +163,7 @@ impl State {
                 None
             };
             // They are for sending it again, or for giving it up with the stream it went out on.
-            let identifiers = if keep || !part(&offer.identifiers).0.is_empty() {
+            let identifiers = if keep || has_channel(&offer.identifiers) {
                 offer.identifiers.clone()
             } else {
                 Identifiers::new()
@@ -183,15 +183,16 @@ impl State {
             None
         };
         let expires_in = offer.message.expires_at.map(|at| at.seconds_left(now));
-        self.encode(
-            offer.message,
-            offer.qos,
-            offer.retain,
-            false,
+        let outgoing = Outgoing {
+            qos: offer.qos,
+            retain: offer.retain,
+            dup: false,
             packet_id,
-            &offer.identifiers,
+            subscription_identifiers: &offer.identifiers,
+            channel: None,
             expires_in,
-        )?;
+        };
+        self.encode(offer.message, &outgoing)?;
         if let Some(id) = packet_id {
             if let Some(link) = self.link.as_deref_mut() {
                 link.take_quota();
@@ -204,46 +205,41 @@ impl State {
         Ok(())
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the parts of one packet")]
     pub(super) fn encode(
         &mut self,
         message: &Message<'_>,
-        qos: QoS,
-        retain: bool,
-        dup: bool,
-        packet_id: Option<NonZeroU16>,
-        identifiers: &[u32],
-        expires_in: Option<u32>,
+        outgoing: &Outgoing<'_>,
     ) -> Result<(), DropReason> {
         // Callers hold a link; without one there is nothing to encode for.
         let Some(link) = self.link.as_deref_mut() else {
             return Ok(());
         };
-        let (channel, identifiers) = link.channels.choose(identifiers);
-        let outgoing = Outgoing {
-            qos,
-            retain,
-            dup,
-            packet_id,
-            subscription_identifiers: identifiers,
-            channel,
-            expires_in,
+        let parted;
+        let outgoing = if has_channel(outgoing.subscription_identifiers) {
+            parted = link.channels.choose(outgoing);
+            &parted
+        } else {
+            outgoing
         };
-        if let Err(TooLarge) =
-            link.encoder
-                .publish(link.outbox.buffer(message.size()), message, &outgoing)
-        {
-            // MQTT-3.1.2-25: as if sending it had been completed.
-            if let Some(flight) = packet_id.and_then(|id| self.inflight.remove(id))
-                && let Some(id) = packet_id
-            {
-                self.note_closed(id, flight);
+        let out = link.outbox.buffer(message.size());
+        if let Err(TooLarge) = link.encoder.publish(out, message, outgoing) {
+            if let Some(id) = outgoing.packet_id {
+                self.close_unsent(id);
             }
             return Err(DropReason::PacketTooLarge);
         }
-        link.sent[qos as usize] += 1;
+        link.sent[outgoing.qos as usize] += 1;
         link.sent_payload += message.payload.len() as u64;
         Ok(())
+    }
+
+    /// Closes the exchange of a message that is too large for the client, as if sending it had been
+    /// completed (MQTT-3.1.2-25).
+    #[cold]
+    fn close_unsent(&mut self, id: NonZeroU16) {
+        if let Some(flight) = self.inflight.remove(id) {
+            self.note_closed(id, flight);
+        }
     }
 
     /// The client is away, or its connection is about to end.

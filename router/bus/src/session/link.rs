@@ -23,7 +23,8 @@ pub struct Outgoing<'a> {
     pub dup: bool,
     /// The packet identifier, at QoS 1 and 2.
     pub packet_id: Option<NonZeroU16>,
-    /// The identifiers of all matching subscriptions.
+    /// The Subscription Identifiers of all matching subscriptions; inside this crate the numbers of their
+    /// channels may stand in front of them.
     pub subscription_identifiers: &'a [u32],
     /// The stream that it goes out on, unless that is the one that the connection has begun on.
     pub channel: Option<Channel>,

@@ -363,6 +363,13 @@ fn merge(
     publisher_is_self: bool,
 ) -> Option<Merged> {
     let mut merged: Option<Merged> = None;
+    // Nearly always there is one, and it stands: nothing to go through.
+    if let [only] = subscriptions
+        && only.is_live()
+    {
+        add_to(&mut merged, only, publisher_is_self);
+        return merged;
+    }
     for subscription in subscriptions {
         if subscription.is_live() {
             add_to(&mut merged, subscription, publisher_is_self);
