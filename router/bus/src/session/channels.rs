@@ -39,8 +39,6 @@ enum Phase {
 
 impl Channels {
     /// Where a message goes that has channels in front of its Subscription Identifiers.
-    #[cold]
-    #[inline(never)]
     pub(super) fn choose<'a>(&self, outgoing: &Outgoing<'a>) -> Outgoing<'a> {
         let (channels, identifiers) = part(outgoing.subscription_identifiers);
         Outgoing {
@@ -72,6 +70,13 @@ impl Channels {
             }
         }
     }
+}
+
+/// Puts a stream in front of the Subscription Identifiers of a message.
+#[cold]
+#[inline(never)]
+pub(super) fn add_channel(identifiers: &mut Identifiers, channel: Channel) {
+    identifiers.insert(0, channel.get());
 }
 
 impl State {
@@ -184,7 +189,7 @@ impl Locked<'_> {
                 && subscription.filter().share_name().is_none()
                 && subscription.filter().matches(topic)
             {
-                identifiers.insert(0, channel.get());
+                add_channel(identifiers, channel);
             }
         }
     }

@@ -210,16 +210,34 @@ impl State {
         message: &Message<'_>,
         outgoing: &Outgoing<'_>,
     ) -> Result<(), DropReason> {
+        if has_channel(outgoing.subscription_identifiers) {
+            return self.encode_on_channel(message, outgoing);
+        }
+        self.encode_as(message, outgoing)
+    }
+
+    /// Apart, so that it costs those nothing who have no channels.
+    #[cold]
+    #[inline(never)]
+    fn encode_on_channel(
+        &mut self,
+        message: &Message<'_>,
+        outgoing: &Outgoing<'_>,
+    ) -> Result<(), DropReason> {
+        let link = self.link.as_deref();
+        let chosen = link.map(|link| link.channels.choose(outgoing));
+        self.encode_as(message, chosen.as_ref().unwrap_or(outgoing))
+    }
+
+    #[inline]
+    fn encode_as(
+        &mut self,
+        message: &Message<'_>,
+        outgoing: &Outgoing<'_>,
+    ) -> Result<(), DropReason> {
         // Callers hold a link; without one there is nothing to encode for.
         let Some(link) = self.link.as_deref_mut() else {
             return Ok(());
-        };
-        let parted;
-        let outgoing = if has_channel(outgoing.subscription_identifiers) {
-            parted = link.channels.choose(outgoing);
-            &parted
-        } else {
-            outgoing
         };
         let out = link.outbox.buffer(message.size());
         if let Err(TooLarge) = link.encoder.publish(out, message, outgoing) {

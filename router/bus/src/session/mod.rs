@@ -413,8 +413,7 @@ fn add_to(merged: &mut Option<Merged>, subscription: &Subscription, publisher_is
         merged.identifiers.push(identifier.get());
     }
     if let Some(channel) = subscription.channel() {
-        // Channels stand first.
-        merged.identifiers.insert(0, channel.get());
+        channels::add_channel(&mut merged.identifiers, channel);
     }
 }
 
