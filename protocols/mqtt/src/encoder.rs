@@ -83,19 +83,20 @@ impl MqttEncoder {
     }
 }
 
-impl Encoder for MqttEncoder {
-    fn publish(
+impl MqttEncoder {
+    #[inline]
+    fn publish_here(
         &mut self,
         out: &mut Vec<u8>,
         message: &Message<'_>,
         outgoing: &Outgoing<'_>,
     ) -> Result<(), TooLarge> {
+        let start = out.len();
         let topic = message.topic.as_str();
-        // An alias is known to the client on the stream that has told it only.
-        let mut aliased = match &self.aliases {
-            Some(aliases) if outgoing.channel.is_none() => aliases.get(topic),
-            _ => Aliased::Full,
-        };
+        let mut aliased = self
+            .aliases
+            .as_ref()
+            .map_or(Aliased::Full, |aliases| aliases.get(topic));
         let mut header = PublishHeader {
             version: self.version,
             dup: outgoing.dup,
@@ -120,11 +121,6 @@ impl Encoder for MqttEncoder {
                 return Err(TooLarge);
             }
         }
-        if let Some(channel) = outgoing.channel {
-            out.push(ELSEWHERE);
-            out.extend_from_slice(&channel.get().to_be_bytes());
-        }
-        let start = out.len();
         if header.topic_alias.is_none() && outgoing.subscription_identifiers.is_empty() {
             let slot =
                 2 * usize::from(self.version.is_v5()) + usize::from(outgoing.packet_id.is_some());
@@ -140,6 +136,43 @@ impl Encoder for MqttEncoder {
         }
         out.extend_from_slice(message.payload);
         Ok(())
+    }
+
+    /// Apart, so that it costs those nothing who have one stream.
+    #[cold]
+    #[inline(never)]
+    fn publish_elsewhere(
+        &mut self,
+        out: &mut Vec<u8>,
+        message: &Message<'_>,
+        outgoing: &Outgoing<'_>,
+        channel: Channel,
+    ) -> Result<(), TooLarge> {
+        let start = out.len();
+        out.push(ELSEWHERE);
+        out.extend_from_slice(&channel.get().to_be_bytes());
+        // An alias is known to the client on the stream that has told it only.
+        let aliases = self.aliases.take();
+        let published = self.publish_here(out, message, outgoing);
+        self.aliases = aliases;
+        if published.is_err() {
+            out.truncate(start);
+        }
+        published
+    }
+}
+
+impl Encoder for MqttEncoder {
+    fn publish(
+        &mut self,
+        out: &mut Vec<u8>,
+        message: &Message<'_>,
+        outgoing: &Outgoing<'_>,
+    ) -> Result<(), TooLarge> {
+        match outgoing.channel {
+            None => self.publish_here(out, message, outgoing),
+            Some(channel) => self.publish_elsewhere(out, message, outgoing, channel),
+        }
     }
 
     fn release(&mut self, out: &mut Vec<u8>, packet_id: NonZeroU16) {
