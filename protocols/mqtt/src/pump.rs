@@ -55,7 +55,10 @@ impl<T: Transport> Future for &mut Pump<T> {
         for _ in 0..ROUNDS {
             let round = pump.round(cx);
             match round {
-                Err(ending) => return Poll::Ready(ending),
+                Err(ending) => {
+                    pump.hear_out(&ending, cx);
+                    return Poll::Ready(ending);
+                }
                 Ok(Round::Idle) => return Poll::Pending,
                 Ok(Round::Moved) => {}
             }
@@ -216,6 +219,15 @@ impl<T: Transport> Pump<T> {
     }
 
     // ---- the end ----------------------------------------------------------------------------
+
+    /// A client that leaves is heard to its last packet: what came on other streams before its DISCONNECT, and is
+    /// not read yet, was sent before it.
+    fn hear_out(&mut self, ending: &Ending, cx: &mut Context<'_>) {
+        let leaves = matches!(ending, Ending::Client { .. } | Ending::Lost(None));
+        if let Some(further) = self.further.as_mut().filter(|_| leaves) {
+            further.hear_out(&self.endpoint, &mut self.protocol, cx);
+        }
+    }
 
     /// Gives the session back, says what there is to say, closes, and counts what was lost.
     pub(crate) async fn close(self: Box<Self>, ending: Ending) {

@@ -37,6 +37,10 @@ use crate::side::Side;
 /// twice as many; then nothing more is taken from the bus, whatever stream it is for.
 const MOST_AHEAD: usize = 256 << 10;
 
+/// Reads from one stream after the client has said that it leaves: of what has come more is never there, of what
+/// still comes not all.
+const MOST_HEARD: usize = 64;
+
 /// Further streams of one connection.
 pub(crate) struct Streams<S> {
     streams: Vec<Stream<S>>,
@@ -295,6 +299,26 @@ where
             lane.holds() + lane.output.current.capacity() + stream.waiting.capacity()
         });
         streams.sum::<usize>() + self.first.capacity()
+    }
+
+    /// The connection ends: handles what has come already.
+    pub(crate) fn hear_out(
+        &mut self,
+        endpoint: &Endpoint,
+        protocol: &mut Protocol,
+        cx: &mut Context<'_>,
+    ) {
+        for stream in &mut self.streams {
+            if stream.phase != Phase::Open {
+                continue;
+            }
+            for _ in 0..MOST_HEARD {
+                // An error is a second end.
+                if stream.lane.read(endpoint, protocol, cx).ok() != Some(Round::Moved) {
+                    break;
+                }
+            }
+        }
     }
 
     /// The connection ends: what was accepted is served to the last receiver.

@@ -47,11 +47,7 @@ impl DataStreams {
             return Poll::Pending;
         };
         self.accepting = Some(accept(&self.connection));
-        Poll::Ready(DataStream {
-            send,
-            receive,
-            shutdown: Shutdown::Open,
-        })
+        Poll::Ready(DataStream::new(send, receive))
     }
 }
 
@@ -84,6 +80,16 @@ impl std::fmt::Debug for DataStream {
         f.debug_struct("DataStream")
             .field("id", &self.send.id())
             .finish_non_exhaustive()
+    }
+}
+
+impl DataStream {
+    pub(crate) const fn new(send: SendStream, receive: RecvStream) -> Self {
+        Self {
+            send,
+            receive,
+            shutdown: Shutdown::Open,
+        }
     }
 }
 

@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 use quinn::{Connection, RecvStream, SendStream, StoppedError};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use crate::data::DataStream;
 use crate::error::code;
 
 pub(crate) type Stopped =
@@ -60,6 +61,16 @@ impl Stream {
     pub async fn open(connection: Connection) -> io::Result<Self> {
         let (send, receive) = connection.open_bi().await?;
         Ok(Self::new(connection, send, receive))
+    }
+
+    /// The client's side of a connection: opens another stream. The gateway looks at it after CONNACK.
+    ///
+    /// # Errors
+    ///
+    /// If the connection is lost.
+    pub async fn open_data(&self) -> io::Result<DataStream> {
+        let (send, receive) = self.connection.open_bi().await?;
+        Ok(DataStream::new(send, receive))
     }
 }
 

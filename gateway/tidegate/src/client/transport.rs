@@ -15,6 +15,7 @@ use tokio_rustls::TlsConnector;
 use super::connection::ANSWER;
 use super::error::ClientError;
 use super::options::{ConnectArguments, TlsArguments};
+use super::streams::TwoStreams;
 use super::url::ServerUrl;
 use super::websocket;
 
@@ -46,6 +47,12 @@ async fn dial(arguments: &ConnectArguments) -> Result<Box<dyn Transport>, Client
             "--ca, --cert, --key and --insecure are for TLS; the URL says {scheme}"
         )));
     }
+    if arguments.data_stream && !url.kind.is_quic() {
+        let scheme = url.kind.scheme();
+        return Err(ClientError::Usage(format!(
+            "--data-stream is for QUIC; the URL says {scheme}"
+        )));
+    }
     let unreachable = |error| ClientError::Unreachable {
         url: url.to_string(),
         error,
@@ -55,7 +62,12 @@ async fn dial(arguments: &ConnectArguments) -> Result<Box<dyn Transport>, Client
         let mut found = lookup_host(address).await.map_err(unreachable)?;
         let nowhere = || io::Error::new(ErrorKind::NotFound, "the name has no address");
         let address = found.next().ok_or_else(nowhere).map_err(unreachable)?;
-        return quic(url, &arguments.tls, address).await;
+        let control = quic(url, &arguments.tls, address).await?;
+        if !arguments.data_stream {
+            return Ok(Box::new(control));
+        }
+        let data = control.open_data().await.map_err(unreachable)?;
+        return Ok(Box::new(TwoStreams::new(control, data)));
     }
     let stream = TcpStream::connect(address).await.map_err(unreachable)?;
     stream.set_nodelay(true).map_err(unreachable)?;
@@ -80,10 +92,10 @@ async fn quic(
     url: &ServerUrl,
     arguments: &TlsArguments,
     address: SocketAddr,
-) -> Result<Box<dyn Transport>, ClientError> {
+) -> Result<tidegate_quic::Stream, ClientError> {
     let config = tls_config(arguments)?;
     let connected = tidegate_quic::connect(address, &url.host, (*config).clone()).await;
-    let stream = connected.map_err(|error| match error {
+    connected.map_err(|error| match error {
         ConnectError::Usage(text) => ClientError::Usage(text),
         error => {
             let hint = match &error {
@@ -101,8 +113,7 @@ async fn quic(
                 hint,
             }
         }
-    })?;
-    Ok(Box::new(stream))
+    })
 }
 
 async fn tls(

@@ -205,6 +205,8 @@ impl State {
         Ok(())
     }
 
+    // Once for each delivery.
+    #[inline(always)]
     pub(super) fn encode(
         &mut self,
         message: &Message<'_>,
@@ -229,7 +231,7 @@ impl State {
         self.encode_as(message, chosen.as_ref().unwrap_or(outgoing))
     }
 
-    #[inline]
+    #[inline(always)]
     fn encode_as(
         &mut self,
         message: &Message<'_>,
