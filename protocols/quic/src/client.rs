@@ -3,9 +3,12 @@
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
+use std::time::Duration;
 
 use quinn::crypto::rustls::QuicClientConfig;
-use quinn::{ClientConfig, ConnectionError, Endpoint, EndpointConfig, TokioRuntime};
+use quinn::{
+    ClientConfig, ConnectionError, Endpoint, EndpointConfig, TokioRuntime, TransportConfig,
+};
 
 use crate::ALPN;
 use crate::stream::Stream;
@@ -23,6 +26,16 @@ pub enum ConnectError {
     /// The handshake failed.
     #[error(transparent)]
     Connection(#[from] ConnectionError),
+}
+
+/// How often something is sent where nothing else is. After a NAT has forgotten the client the gateway cannot reach it
+/// before it sends something.
+const KEEP_ALIVE: Duration = Duration::from_secs(5);
+
+fn transport() -> Arc<TransportConfig> {
+    let mut transport = TransportConfig::default();
+    transport.keep_alive_interval(Some(KEEP_ALIVE));
+    Arc::new(transport)
 }
 
 /// Connects, and opens the control stream. `tls` says whom to trust.
@@ -49,7 +62,8 @@ pub async fn connect(
         socket,
         Arc::new(TokioRuntime),
     )?;
-    let config = ClientConfig::new(Arc::new(crypto));
+    let mut config = ClientConfig::new(Arc::new(crypto));
+    config.transport_config(transport());
     let connecting = endpoint
         .connect_with(config, address, server_name)
         .map_err(|error| usage(&error))?;
