@@ -191,6 +191,29 @@ fn mqtt_4_4_0_1_what_was_sent_on_a_stream_that_is_lost_is_sent_again_within_the_
 }
 
 #[test]
+fn an_exchange_belongs_to_the_stream_it_was_sent_on() {
+    let bus = TestBus::new();
+    let client = connect(&bus, 3_600, 10);
+    let channels = [(); 2].map(|()| client.attachment.open_channel().unwrap());
+    for (channel, filter) in channels.into_iter().zip(["#", "a"]) {
+        subscribe(&client, Some(channel), filter, QoS::AtLeastOnce, 0);
+    }
+    // Both match. The one is ended and not closed yet when the message goes out on the other.
+    assert_eq!(client.attachment.end_channel(channels[0]), Ok(0));
+    bus.publish_as("a", "one", QoS::AtLeastOnce, |_| {});
+    assert_eq!(lines(&client, &channels), ["2 1 one []"]);
+    let close = |channel, lost| {
+        let closed = client
+            .attachment
+            .close_channel(channel, lost, &mut Vec::new());
+        assert_eq!(closed, Ok(()));
+        lines(&client, &channels)
+    };
+    assert_eq!(close(channels[1], true), ["0 dup 1 one []"]);
+    assert!(close(channels[0], true).is_empty());
+}
+
+#[test]
 fn what_is_encoded_for_a_stream_that_is_lost_comes_out_with_its_end() {
     let bus = TestBus::new();
     let client = connect(&bus, 3_600, 10);

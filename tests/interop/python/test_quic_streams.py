@@ -2,6 +2,8 @@
 and what becomes of an exchange whose stream ends."""
 
 import asyncio
+import itertools
+import random
 
 import pytest
 from aioquic.quic.events import StopSendingReceived, StreamDataReceived, StreamReset
@@ -354,3 +356,137 @@ def test_streams_that_come_and_go_leave_room_for_others(broker, neighbour):
     neighbour.subscribe("come/and/go", 1)
     asyncio.run(exchange())
     assert [neighbour.message()[1] for _ in range(100)] == [b"%d" % n for n in range(100)]
+
+
+class Walk:
+    """A device that opens, uses and gives up streams as it comes, and keeps to MQTT on them."""
+
+    def __init__(self, quic, seed):
+        self.quic, self.random = quic, random.Random(seed)
+        self.streams, self.finishing, self.tasks = [], [], []
+        # Of what is received: messages in the order they came, identifiers between PUBLISH and PUBREL.
+        self.received, self.open = [], set()
+        # Of what is published: what the next answer to an identifier is, and where it was asked for.
+        self.numbers, self.asked = itertools.cycle(range(1, 60_000)), {}
+        self.changed = asyncio.Event()
+
+    def listen(self, place):
+        self.tasks.append(asyncio.get_running_loop().create_task(self.hear(place)))
+
+    async def hear(self, place):
+        while True:
+            kind, body = await place.packets.get()
+            if place in self.streams or place is self.quic:
+                self.packet(place, kind, body)
+            elif place in self.finishing:
+                self.packet(self.quic, kind, body)
+            self.changed.set()
+
+    def packet(self, place, kind, body):
+        if kind & 0xF0 == 0x30:
+            size = int.from_bytes(body[:2], "big")
+            qos, payload = kind >> 1 & 3, body[2 + size + (2 if kind & 6 else 0) :][1:]
+            identifier = body[2 + size :][:2]
+            if qos == 2 and identifier not in self.open:
+                self.open.add(identifier)
+                self.received.append(payload)
+            elif qos < 2:
+                self.received.append(payload)
+            if qos:
+                place.send(packet(0x40 if qos == 1 else 0x50, identifier))
+        elif kind == 0x62:
+            self.open.discard(body[:2])
+            place.send(packet(0x70, body[:2]))
+        elif kind == 0x50:
+            assert body[2:3] in (b"", b"\x00", b"\x10"), body
+            self.asked[body[:2]] = (place, 0x62, packet(0x62, body[:2]))
+            place.send(packet(0x62, body[:2]))
+        elif kind in (0x40, 0x70):
+            self.asked.pop(body[:2], None)
+
+    def publish(self, place, topic, payload, qos):
+        identifier = next(self.numbers)
+        message = publish(topic, payload, qos, identifier)
+        self.asked[identifier.to_bytes(2, "big")] = (place, 0x30, message)
+        place.send(message)
+
+    async def give_up(self, stream, how):
+        self.streams.remove(stream)
+        if how == "reset":
+            stream.reset()
+            await stream.end()
+        else:
+            # Answers that are owed come before the end.
+            self.finishing.append(stream)
+            stream.send(end=True)
+            assert await stream.end() == "finished"
+            while not stream.packets.empty():
+                await asyncio.sleep(0)
+            self.finishing.remove(stream)
+        for identifier, (place, first, message) in list(self.asked.items()):
+            if place is stream:
+                other = self.random.choice([self.quic, *self.streams])
+                if first == 0x30:
+                    message = bytes([message[0] | 0x08]) + message[1:]
+                self.asked[identifier] = (other, first, message)
+                other.send(message)
+
+    async def settle(self, missing):
+        try:
+            async with asyncio.timeout(PATIENCE):
+                while missing() or self.asked:
+                    self.changed.clear()
+                    await self.changed.wait()
+        except TimeoutError:
+            pytest.fail(f"not answered: {self.asked}, missing: {missing()}")
+        for task in self.tasks:
+            task.cancel()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_messages_are_whole_whatever_becomes_of_the_streams(broker, neighbour, seed):
+    """At QoS 2 each comes once, both ways, at QoS 1 at least once, and nothing that is not the gateway's waits."""
+    up, down = f"walk/{seed}/up", f"walk/{seed}/down"
+    sent = {"up": [], "down": []}
+
+    async def exchange():
+        async with device(broker) as quic:
+            await quic.begin(f"walk-{seed}", expiry=60)
+            walk = Walk(quic, seed)
+            quic.send(subscribe(f"{down}/#", 2))
+            await quic.answer(0x90)
+            walk.listen(quic)
+            for n in range(250):
+                step, payload = walk.random.random(), b"%d" % n
+                place = walk.random.choice([quic, *walk.streams])
+                if step < 0.4:
+                    walk.publish(place, up, payload, 2)
+                    sent["up"].append(payload)
+                elif step < 0.8:
+                    qos = walk.random.choice([1, 2, 2])
+                    neighbour.paho.publish(f"{down}/{n % 3}", b"%d:%d" % (qos, n), qos)
+                    sent["down"].append(b"%d:%d" % (qos, n))
+                elif step < 0.9 and len(walk.streams) < 8:
+                    stream = Stream(quic)
+                    walk.streams.append(stream)
+                    walk.listen(stream)
+                    # From now on one topic comes here, or all.
+                    stream.send(subscribe(f"{down}/{walk.random.choice('012#')}", 2))
+                elif walk.streams:
+                    stream = walk.random.choice(walk.streams)
+                    await walk.give_up(stream, walk.random.choice(["reset", "finish"]))
+                elif walk.random.random() < 0.3:
+                    await move(quic)
+                if walk.random.random() < 0.3:
+                    await asyncio.sleep(0)
+            await walk.settle(lambda: set(sent["down"]) - set(walk.received))
+            return walk.received
+
+    neighbour.subscribe(up, 2)
+    received = asyncio.run(exchange())
+    twice = [m for m in received if m.startswith(b"2") and received.count(m) > 1]
+    assert not twice
+    assert set(received) == set(sent["down"])
+    there = [neighbour.message()[1] for _ in sent["up"]]
+    assert sorted(there) == sorted(sent["up"])
+    assert neighbour.messages.empty()

@@ -12,12 +12,12 @@
 //!                            └──────────────────────────────────────▲
 //! ```
 //!
-//! Invariant: an exchange belongs to the first of its channels that is not closed; when that is closed as lost,
-//! the exchange is owed again, as after a reconnect (MQTT-4.4.0-1), with DUP.
+//! Invariant: an exchange that was sent has the stream it was sent on and no other; when that is closed as lost, the
+//! exchange is owed again, as after a reconnect (MQTT-4.4.0-1), with DUP.
 
 use std::num::NonZeroU16;
 
-use super::inflight::{Flight, Identifiers, Step};
+use super::inflight::{Identifiers, Step};
 use super::state::State;
 use super::{Locked, Outgoing, Shared};
 use crate::channel::{Channel, part};
@@ -43,23 +43,15 @@ impl Channels {
         let (channels, identifiers) = part(outgoing.subscription_identifiers);
         Outgoing {
             subscription_identifiers: identifiers,
-            channel: self.first(channels, |phase| phase == Phase::Open),
+            channel: self.first_open(channels),
             ..*outgoing
         }
     }
 
-    fn first(&self, list: &[u32], which: impl Fn(Phase) -> bool) -> Option<Channel> {
+    fn first_open(&self, list: &[u32]) -> Option<Channel> {
         let known = self.0.as_deref()?;
         let mut list = list.iter().filter_map(|number| Channel::from_u32(*number));
-        list.find(|channel| {
-            let found = known.iter().find(|(known, _)| known == channel);
-            found.is_some_and(|(_, phase)| which(*phase))
-        })
-    }
-
-    /// The one that an exchange belongs to.
-    fn of(&self, flight: &Flight) -> Option<Channel> {
-        self.first(part(&flight.identifiers).0, |_| true)
+        list.find(|channel| known.contains(&(*channel, Phase::Open)))
     }
 
     fn remove(&mut self, channel: Channel) {
@@ -137,11 +129,10 @@ impl State {
         let Some(link) = self.link.as_deref_mut() else {
             return Vec::new();
         };
-        let channels = &link.channels;
         let mut sent: Vec<(u64, NonZeroU16)> = self
             .inflight
             .iter()
-            .filter(|(_, flight)| channels.of(flight) == Some(channel))
+            .filter(|(_, flight)| flight.identifiers.first() == Some(&channel.get()))
             .map(|(id, flight)| (flight.sequence, id))
             .collect();
         let mut waiting: Vec<NonZeroU16> = link.to_send.iter().copied().collect();

@@ -9,7 +9,7 @@ use super::inflight::{Flight, Identifiers, Step};
 use super::queue::{ITEM_OVERHEAD, Item, Line, Queue};
 use super::state::State;
 use super::{EndReason, Outgoing, Shared, TooLarge};
-use crate::channel::{has_channel, part};
+use crate::channel::{Channel, has_channel, part};
 use crate::drops::DropReason;
 use crate::message::Message;
 use crate::qos::QoS;
@@ -227,8 +227,16 @@ impl State {
         outgoing: &Outgoing<'_>,
     ) -> Result<(), DropReason> {
         let link = self.link.as_deref();
-        let chosen = link.map(|link| link.channels.choose(outgoing));
-        self.encode_as(message, chosen.as_ref().unwrap_or(outgoing))
+        let Some(chosen) = link.map(|link| link.channels.choose(outgoing)) else {
+            return Ok(());
+        };
+        if let Some(flight) = outgoing.packet_id.and_then(|id| self.inflight.get_mut(id)) {
+            // It is sent there, and nowhere else that it could have been.
+            let channel = chosen.channel.map(Channel::get).into_iter();
+            let identifiers = chosen.subscription_identifiers.iter().copied();
+            flight.identifiers = channel.chain(identifiers).collect();
+        }
+        self.encode_as(message, &chosen)
     }
 
     #[inline(always)]
