@@ -339,7 +339,7 @@ fn resumes_with_openssl(place: &Place, version: &str) {
 
 #[test]
 fn resumption_can_be_turned_off() {
-    let Some(place) = Place::start("resumption = false", |_| {}) else {
+    let Some(place) = Place::start("resumption = \"off\"", |_| {}) else {
         return;
     };
     for only in TlsClient::ONLY {

@@ -92,16 +92,18 @@ impl Gateway {
         } in listeners
         {
             let identity = identities.by_listener.get(&listener.name).cloned();
+            let mut counts = None;
             let serving = match socket {
                 Socket::Tcp(socket) => Serving::Tcp(socket),
                 Socket::Udp(socket) => {
                     let server = crate::quic::server(config, &listener, identity.as_ref(), socket);
                     let server = server.with_context(|| format!("listener {}", listener.name))?;
+                    counts = Some(Arc::clone(server.metrics()));
                     quic.push(Arc::clone(&server));
                     Serving::Quic(server)
                 }
             };
-            bound.push((Listener::new(listener, &mqtt, identity), serving));
+            bound.push((Listener::new(listener, &mqtt, identity, counts), serving));
         }
         let listeners = bound.iter().map(|(listener, _)| Arc::clone(listener));
         metrics.begin(&bus, &kept, &mqtt, listeners.collect());

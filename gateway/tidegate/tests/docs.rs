@@ -316,13 +316,14 @@ fn scraped(text: &str) -> BTreeMap<String, Metric> {
             .iter()
             .find_map(|suffix| name.strip_suffix(suffix))
             .filter(|family| types.get(*family).is_some_and(|kind| kind == "histogram"));
-        let (name, labels) = histogram.map_or((name, labels), |family| (family, ""));
+        let (name, labels) = histogram.map_or((name, labels), |family| (family, labels));
         let family = name.trim_end_matches("_total").trim_end_matches("_info");
         let kind = types.get(name).or_else(|| types.get(family)).unwrap();
         let metric = metrics.entry(name.to_owned()).or_default();
         metric.0.clone_from(kind);
         for pair in labels.trim_end_matches('}').split(',') {
-            if let Some((label, value)) = pair.split_once('=') {
+            // A bucket's bound is no label of the metric.
+            if let Some((label, value)) = pair.split_once('=').filter(|(it, _)| *it != "le") {
                 let values = metric.1.entry(label.to_owned()).or_default();
                 values.insert(value.trim_matches('"').to_owned());
             }

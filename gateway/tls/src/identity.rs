@@ -1,6 +1,6 @@
 //! What a listener shows to its clients and asks of them, always as the files say.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -9,7 +9,8 @@ use rustls::ServerConfig;
 use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::danger::ClientCertVerifier;
 
-use crate::server_config::{self, Built, Contents, Tickets};
+use crate::server_config::{self, Built, Contents};
+use crate::tickets::Tickets;
 use crate::{LoadError, Settings, Status};
 
 /// A listener's certificates and what it asks of clients, shared by all that accept for it.
@@ -138,6 +139,13 @@ impl Identity {
             .flat_map(|files| [files.chain.as_path(), files.key.as_path()])
             .chain(ca.map(|ca| ca.ca.as_path()))
             .chain(ca.and_then(|ca| ca.crl.as_deref()))
+            .chain(
+                self.settings
+                    .resumption
+                    .ticket_keys()
+                    .iter()
+                    .map(PathBuf::as_path),
+            )
     }
 
     /// Reads all files again and takes them into use if they differ from the last attempt and are
@@ -224,6 +232,13 @@ impl Identity {
     #[must_use]
     pub fn status(&self) -> Status {
         self.state.lock().status.clone()
+    }
+
+    /// Sessions that are remembered now so that clients may send early data; none without it.
+    #[must_use]
+    pub fn remembered_sessions(&self) -> Option<usize> {
+        let state = self.state.lock();
+        state.tickets.as_ref().and_then(Tickets::remembered)
     }
 
     /// Says once more why the files as they are now are not in use, if they are not: whoever asks for

@@ -6,7 +6,7 @@
 //! nothing from a client's certificate beyond whether it holds.
 //!
 //! TLS 1.3 (RFC 8446) and 1.2 (RFC 5246), server name indication (RFC 6066), certificates and
-//! revocation lists (RFC 5280), tickets (RFC 5077), through `rustls` with the `aws-lc-rs` provider
+//! revocation lists (RFC 5280), tickets (RFC 5077), of the process or with keys that several gateways share, through `rustls` with the `aws-lc-rs` provider
 //! only. Nothing reads or installs the process-wide default provider; see [`provider`].
 
 mod acceptor;
@@ -25,9 +25,12 @@ mod resolver;
 mod scratch;
 mod server_config;
 mod session;
+mod session_store;
 mod settings;
 mod status;
 mod stream;
+mod ticketer;
+mod tickets;
 mod watcher;
 mod x509;
 
@@ -38,7 +41,7 @@ pub use identity::{Identity, Outcome};
 pub use load_error::LoadError;
 pub use peer::{ClientCertificate, Peer};
 pub use provider::provider;
-pub use settings::{CertificateFiles, ClientAuth, ClientCa, MinVersion, Settings};
+pub use settings::{CertificateFiles, ClientAuth, ClientCa, MinVersion, Resumption, Settings};
 pub use status::{CertificateStatus, Status};
 pub use stream::Stream;
 pub use watcher::Watcher;

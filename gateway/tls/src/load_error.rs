@@ -82,6 +82,14 @@ pub enum LoadError {
         /// What is wrong.
         reason: String,
     },
+    /// The key of tickets cannot be used.
+    #[error("{path}: the ticket key cannot be used: {reason}")]
+    TicketKey {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
     /// The parts are good and yet `rustls` takes exception.
     #[error("the TLS configuration cannot be built: {0}")]
     Config(rustls::Error),

@@ -4,14 +4,15 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use rustls::crypto::aws_lc_rs::Ticketer;
 use rustls::server::danger::ClientCertVerifier;
-use rustls::server::{NoServerSessionStorage, ProducesTickets, WebPkiClientVerifier};
+use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
 use rustls::{CertificateError, RootCertStore, ServerConfig, version};
 
 use crate::provider::digest;
 use crate::resolver::Resolver;
+use crate::ticketer::TicketKey;
+use crate::tickets::Tickets;
 use crate::x509::{self, Facts};
 use crate::{
     CertificateStatus, ClientAuth, LoadError, MinVersion, Settings, Status, files, provider,
@@ -23,6 +24,7 @@ pub(crate) struct Contents {
     certificates: Vec<(Vec<u8>, Vec<u8>)>,
     ca: Option<Vec<u8>>,
     crl: Option<Vec<u8>>,
+    ticket_keys: Vec<Vec<u8>>,
 }
 
 impl Contents {
@@ -40,6 +42,9 @@ impl Contents {
             certificates,
             ca: ca.map(|ca| files::read(&ca.ca)).transpose()?,
             crl: crl.map(files::read).transpose()?,
+            ticket_keys: (settings.resumption.ticket_keys().iter())
+                .map(|path| files::read(path))
+                .collect::<Result<_, _>>()?,
         })
     }
 
@@ -52,34 +57,27 @@ impl Contents {
         digest(
             pairs
                 .map(|bytes| Some(bytes.as_slice()))
-                .chain([self.ca.as_deref(), self.crl.as_deref()]),
+                .chain([self.ca.as_deref(), self.crl.as_deref()])
+                .chain(self.ticket_keys.iter().map(|bytes| Some(bytes.as_slice()))),
         )
     }
 
-    /// Differs when what is believed of clients does.
-    pub(crate) fn trust_digest(&self) -> Vec<u8> {
-        digest([self.ca.as_deref(), self.crl.as_deref()])
+    /// Differs when what is asked and believed of clients does.
+    fn trust_digest(&self, client: &ClientAuth) -> Vec<u8> {
+        let asked: &[u8] = match client {
+            ClientAuth::None => b"none",
+            ClientAuth::Optional(_) => b"optional",
+            ClientAuth::Required(_) => b"required",
+        };
+        digest([Some(asked), self.ca.as_deref(), self.crl.as_deref()])
     }
-}
 
-/// Keys for session tickets. A ticket vouches for the client's certificate, so these live only as long
-/// as the authorities and revocation lists that it was checked against.
-#[derive(Clone)]
-pub(crate) struct Tickets {
-    trust: Vec<u8>,
-    keys: Arc<dyn ProducesTickets>,
-}
-
-impl Tickets {
-    /// The same keys if the trust is the same, otherwise new ones.
-    fn keep_or_renew(previous: Option<&Self>, trust: Vec<u8>) -> Result<Self, LoadError> {
-        match previous {
-            Some(previous) if previous.trust == trust => Ok(previous.clone()),
-            _ => Ok(Self {
-                trust,
-                keys: Ticketer::new()?,
-            }),
-        }
+    fn ticket_keys(&self, settings: &Settings) -> Result<Vec<TicketKey>, LoadError> {
+        let paths = settings.resumption.ticket_keys().iter();
+        paths
+            .zip(&self.ticket_keys)
+            .map(|(path, text)| TicketKey::parse(path, text))
+            .collect()
     }
 }
 
@@ -101,6 +99,8 @@ pub(crate) fn build(
     let (resolver, certificates) = resolver(settings, contents)?;
     let resolver = resolver.ok_or(LoadError::NothingConfigured)?;
     let trust = trust(&settings.client, contents)?;
+    let keys = contents.ticket_keys(settings)?;
+    let key_warnings = key_warnings(settings, &keys);
 
     let versions: &[&rustls::SupportedProtocolVersion] = match settings.min_version {
         MinVersion::Tls12 => &[&version::TLS13, &version::TLS12],
@@ -115,22 +115,25 @@ pub(crate) fn build(
         .with_client_cert_verifier(verifier)
         .with_cert_resolver(Arc::new(resolver));
     config.alpn_protocols.clone_from(&settings.alpn);
-    // Tickets only: sessions that the gateway had to remember would be memory per client.
-    config.session_storage = Arc::new(NoServerSessionStorage {});
-    let tickets = if settings.resumption {
-        let tickets = Tickets::keep_or_renew(previous, contents.trust_digest())?;
-        config.ticketer = tickets.keys.clone();
-        Some(tickets)
-    } else {
-        config.send_tls13_tickets = 0;
-        None
-    };
+    let tickets = Tickets::keep_or_renew(
+        previous,
+        &settings.resumption,
+        keys,
+        contents.trust_digest(&settings.client),
+    )?;
+    match &tickets {
+        Some(tickets) => tickets.apply(&mut config),
+        None => {
+            config.session_storage = Arc::new(NoServerSessionStorage {});
+            config.send_tls13_tickets = 0;
+        }
+    }
 
     Ok(Built {
         config: Arc::new(config),
         verifier: trust.verifier.clone(),
         tickets,
-        status: describe(settings, certificates, trust),
+        status: describe(settings, certificates, trust, key_warnings),
     })
 }
 
@@ -139,10 +142,36 @@ pub(crate) fn build(
 pub(crate) fn status(settings: &Settings, contents: &Contents) -> Result<Status, LoadError> {
     let (_, certificates) = resolver(settings, contents)?;
     let trust = trust(&settings.client, contents)?;
-    Ok(describe(settings, certificates, trust))
+    let keys = contents.ticket_keys(settings)?;
+    let key_warnings = key_warnings(settings, &keys);
+    Ok(describe(settings, certificates, trust, key_warnings))
 }
 
-fn describe(settings: &Settings, certificates: Vec<CertificateStatus>, trust: Trust) -> Status {
+/// What works and should not stay as it is with the keys of tickets.
+fn key_warnings(settings: &Settings, keys: &[TicketKey]) -> Vec<String> {
+    let mut warnings = Vec::new();
+    let paths = settings.resumption.ticket_keys();
+    for (at, (path, key)) in paths.iter().zip(keys).enumerate() {
+        let shown = path.display();
+        if files::is_open_to_others(path) {
+            warnings.push(format!(
+                "{shown}: the ticket key can be read by other users; its mode should be 0600"
+            ));
+        }
+        if let Some(same) = keys[..at].iter().position(|earlier| earlier.is_same(key)) {
+            let same = paths[same].display();
+            warnings.push(format!("{shown}: it is the same ticket key as {same}"));
+        }
+    }
+    warnings
+}
+
+fn describe(
+    settings: &Settings,
+    certificates: Vec<CertificateStatus>,
+    trust: Trust,
+    key_warnings: Vec<String>,
+) -> Status {
     let now = SystemTime::now();
     let mut warnings = Vec::new();
     for (files, certificate) in settings.certificates.iter().zip(&certificates) {
@@ -164,6 +193,7 @@ fn describe(settings: &Settings, certificates: Vec<CertificateStatus>, trust: Tr
         }
     }
     warnings.extend(trust.warnings);
+    warnings.extend(key_warnings);
     Status {
         certificates,
         client_ca_subjects: trust.subjects,

@@ -14,8 +14,38 @@ pub struct Settings {
     /// Protocols to agree on (RFC 7301), best first. Empty: the extension is ignored. Otherwise a
     /// client that offers only others is refused, and one that offers none is welcome.
     pub alpn: Vec<Vec<u8>>,
-    /// Whether a client may resume a session with a ticket instead of a full handshake.
-    pub resumption: bool,
+    /// How a client may resume a session instead of a full handshake.
+    pub resumption: Resumption,
+}
+
+/// How a client may resume an earlier session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Resumption {
+    /// Not at all.
+    Off,
+    /// With a ticket, which the gateway does not remember.
+    Tickets {
+        /// Files of keys that several gateways share: the first one makes tickets, all are for reading
+        /// them. Without any the gateway makes keys of its own and renews them by itself.
+        keys: Vec<PathBuf>,
+    },
+    /// Once, by what the gateway remembers of it; then a client may send early data (0-RTT). Only for
+    /// QUIC: nothing here reads early data over TCP.
+    EarlyData {
+        /// Sessions that are remembered at the most.
+        sessions: usize,
+    },
+}
+
+impl Resumption {
+    /// The files of shared keys.
+    #[must_use]
+    pub fn ticket_keys(&self) -> &[PathBuf] {
+        match self {
+            Self::Tickets { keys } => keys,
+            Self::Off | Self::EarlyData { .. } => &[],
+        }
+    }
 }
 
 /// A certificate and its key, both PEM.

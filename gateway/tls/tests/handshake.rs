@@ -323,7 +323,7 @@ async fn without_resumption_no_ticket_is_given() {
     let (authority, folder) = (Authority::new("CA"), Folder::new());
     let files = folder.write_pair("server", &authority.issue(Leaf::server(&["localhost"])));
     let mut settings = settings(vec![files]);
-    settings.resumption = false;
+    settings.resumption = tidegate_tls::Resumption::Off;
     let server = Server::start(settings).await;
     for version in [&TLS12, &TLS13] {
         let config = client(roots(&[&authority]), &[version], None);

@@ -1,13 +1,16 @@
 //! A connection whose handshake is confirmed.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use quinn::VarInt;
 use rustls::pki_types::CertificateDer;
 
+use crate::crypto::Handshake;
 use crate::data::DataStreams;
 use crate::error::{EstablishError, code};
+use crate::metrics::Observed;
 use crate::stream::Stream;
 
 /// A connection whose handshake is confirmed. Dropped, it is closed.
@@ -16,14 +19,29 @@ pub struct Connection {
     connection: quinn::Connection,
     /// How long the client may take to open a stream.
     patience: Duration,
+    handshake: Handshake,
+    observed: Arc<Observed>,
 }
 
 impl Connection {
-    pub(crate) const fn new(connection: quinn::Connection, patience: Duration) -> Self {
+    pub(crate) const fn new(
+        connection: quinn::Connection,
+        patience: Duration,
+        handshake: Handshake,
+        observed: Arc<Observed>,
+    ) -> Self {
         Self {
             connection,
             patience,
+            handshake,
+            observed,
         }
+    }
+
+    /// What its handshake has come to.
+    #[must_use]
+    pub const fn handshake(&self) -> Handshake {
+        self.handshake
     }
 
     /// Where the client is now.
@@ -50,7 +68,11 @@ impl Connection {
     pub async fn control_stream(&self) -> Result<Stream, EstablishError> {
         let limit = self.patience;
         match tokio::time::timeout(limit, self.connection.accept_bi()).await {
-            Ok(Ok((send, receive))) => Ok(Stream::new(self.connection.clone(), send, receive)),
+            Ok(Ok((send, receive))) => {
+                self.observed.stream();
+                let stream = Stream::new(self.connection.clone(), send, receive);
+                Ok(stream.observed(Arc::clone(&self.observed)))
+            }
             Ok(Err(error)) => Err(error.into()),
             Err(_elapsed) => {
                 self.close(code::PROTOCOL_ERROR, "no stream was opened");
@@ -62,7 +84,7 @@ impl Connection {
     /// The streams that the client opens beside the control stream.
     #[must_use]
     pub fn data_streams(&self) -> DataStreams {
-        DataStreams::new(self.connection.clone())
+        DataStreams::new(self.connection.clone(), Arc::clone(&self.observed))
     }
 
     /// Ends it with an application error code (RFC 9000 section 10.2).

@@ -3,12 +3,14 @@
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use quinn::{Connection, ConnectionError, RecvStream, SendStream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::error::code;
+use crate::metrics::Observed;
 use crate::stream::Stopped;
 
 type Accepting =
@@ -17,6 +19,7 @@ type Accepting =
 /// The streams that a client opens beside the control stream.
 pub struct DataStreams {
     connection: Connection,
+    observed: Arc<Observed>,
     /// `None` once the connection is lost.
     accepting: Option<Accepting>,
 }
@@ -28,10 +31,11 @@ impl std::fmt::Debug for DataStreams {
 }
 
 impl DataStreams {
-    pub(crate) fn new(connection: Connection) -> Self {
+    pub(crate) fn new(connection: Connection, observed: Arc<Observed>) -> Self {
         let accepting = Some(accept(&connection));
         Self {
             connection,
+            observed,
             accepting,
         }
     }
@@ -47,6 +51,7 @@ impl DataStreams {
             return Poll::Pending;
         };
         self.accepting = Some(accept(&self.connection));
+        self.observed.stream();
         Poll::Ready(DataStream::new(send, receive))
     }
 }

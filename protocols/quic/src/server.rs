@@ -9,14 +9,16 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use aws_lc_rs::{hkdf, hmac};
 use parking_lot::Mutex;
-use quinn::crypto::rustls::QuicServerConfig;
+use quinn::crypto::rustls::NoInitialCipherSuite;
 use quinn::{Endpoint, EndpointConfig, Incoming, TokioRuntime, TransportConfig, VarInt};
 
 use quinn_proto::RandomConnectionIdGenerator;
 
 use crate::cid::Generator;
 use crate::connection::Connection;
+use crate::crypto::{Crypto, EarlyData, Handshake};
 use crate::error::EstablishError;
+use crate::metrics::{Metrics, Observed};
 use crate::settings::{Retry, Settings};
 
 /// Octets of the packets that a client may send before its handshake is looked at, of one and of all that wait.
@@ -73,6 +75,7 @@ pub struct Server {
     /// Made of the TLS configuration beside it.
     made: Mutex<Option<(Arc<rustls::ServerConfig>, Arc<quinn::ServerConfig>)>>,
     handshakes: Arc<AtomicUsize>,
+    metrics: Arc<Metrics>,
 }
 
 impl fmt::Debug for Server {
@@ -117,25 +120,26 @@ impl Server {
             // so would not answer it with a reset.
             None => endpoint.cid_generator(|| Box::new(RandomConnectionIdGenerator::new(ID))),
         };
+        let metrics = Arc::<Metrics>::default();
         let server = Self {
             // Answers nothing until there is a configuration.
             endpoint: Endpoint::new(endpoint, None, socket, Arc::new(TokioRuntime))?,
-            transport: settings.transport(),
+            transport: settings.transport(&metrics),
             settings,
             keys,
             tls,
             made: Mutex::default(),
             handshakes: Arc::default(),
+            metrics,
         };
         let config = server.config().map_err(io::Error::other)?;
         server.endpoint.set_server_config(Some((*config).clone()));
+        tokio::spawn(Metrics::keep_looking(Arc::downgrade(&server.metrics)));
         Ok(server)
     }
 
     /// The configuration for the next handshake.
-    fn config(
-        &self,
-    ) -> Result<Arc<quinn::ServerConfig>, quinn::crypto::rustls::NoInitialCipherSuite> {
+    fn config(&self) -> Result<Arc<quinn::ServerConfig>, NoInitialCipherSuite> {
         let tls = (self.tls)();
         let mut made = self.made.lock();
         if let Some((of, config)) = &*made
@@ -143,7 +147,7 @@ impl Server {
         {
             return Ok(Arc::clone(config));
         }
-        let crypto = QuicServerConfig::try_from(Arc::clone(&tls))?;
+        let crypto = Crypto::new(Arc::clone(&tls), Arc::clone(&self.metrics))?;
         let mut config = quinn::ServerConfig::new(Arc::new(crypto), self.keys.token());
         config
             .transport_config(Arc::clone(&self.transport))
@@ -183,6 +187,12 @@ impl Server {
         }
     }
 
+    /// What its connections count.
+    #[must_use]
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
+    }
+
     /// Shakes hands. When it is done the client has proved its address, and that it takes part now: nothing of
     /// what was replayed comes so far.
     ///
@@ -195,11 +205,16 @@ impl Server {
         let config = config.map_err(|error| EstablishError::Failed(error.to_string()))?;
         let connecting = incoming.accept_with(config)?;
         let limit = self.settings.handshake_timeout;
-        // Not `into_0rtt`: early data is read when the handshake is confirmed.
+        // Not `into_0rtt`: this is ready when the client's Finished has come, which for a server confirms the
+        // handshake (RFC 9001 section 4.1.2), and whoever only repeats packets has none. Early data waits in
+        // its stream until then, and takes no more there than the windows allow.
         let connection = tokio::time::timeout(limit, connecting).await;
         drop(turn);
         let connection = connection.map_err(|_elapsed| EstablishError::Timeout { limit })??;
-        Ok(Connection::new(connection, limit))
+        let handshake = handshake(&connection);
+        let metrics = Arc::clone(&self.metrics);
+        let observed = Observed::new(connection.clone(), handshake, metrics);
+        Ok(Connection::new(connection, limit, handshake, observed))
     }
 
     /// Lets nobody in any more; connections go on.
@@ -212,6 +227,20 @@ impl Server {
         self.endpoint.close(code, &[]);
         self.endpoint.wait_idle()
     }
+}
+
+fn handshake(connection: &quinn::Connection) -> Handshake {
+    let told = connection
+        .handshake_data()
+        .and_then(|it| it.downcast().ok());
+    told.map_or(
+        // It is always told.
+        Handshake {
+            resumed: false,
+            early_data: EarlyData::None,
+        },
+        |handshake| *handshake,
+    )
 }
 
 impl Arrival {

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use quinn::congestion::CubicConfig;
 use quinn::{IdleTimeout, TransportConfig, VarInt};
 
 use crate::cid::NodeId;
+use crate::congestion::Paths;
+use crate::metrics::Metrics;
 
 /// When a client must prove its address with another round trip, before anything is kept for it (RFC 9000
 /// section 8.1.2).
@@ -71,7 +72,7 @@ impl Default for Settings {
 const MOST_STREAMS: u32 = 1 << 20;
 
 impl Settings {
-    pub(crate) fn transport(&self) -> Arc<TransportConfig> {
+    pub(crate) fn transport(&self, metrics: &Arc<Metrics>) -> Arc<TransportConfig> {
         let mut transport = TransportConfig::default();
         // Fits: the configuration has an hour at the most, and the milliseconds of a variable-length integer
         // are enough for more.
@@ -90,7 +91,7 @@ impl Settings {
             .stream_receive_window(self.stream_receive_window.into())
             .receive_window(self.receive_window.into())
             .send_window(self.send_window.into())
-            .congestion_controller_factory(Arc::new(CubicConfig::default()));
+            .congestion_controller_factory(Arc::new(Paths::new(Arc::clone(metrics))));
         Arc::new(transport)
     }
 }

@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use quinn::{Connection, RecvStream, SendStream, StoppedError};
@@ -10,6 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::data::DataStream;
 use crate::error::code;
+use crate::metrics::Observed;
 
 pub(crate) type Stopped =
     Pin<Box<dyn Future<Output = Result<Option<quinn::VarInt>, StoppedError>> + Send + Sync>>;
@@ -22,6 +24,8 @@ pub struct Stream {
     send: SendStream,
     receive: RecvStream,
     shutdown: Shutdown,
+    /// Looked at for the last time when the stream is gone, and with it the connection.
+    observed: Option<Arc<Observed>>,
 }
 
 enum Shutdown {
@@ -50,7 +54,13 @@ impl Stream {
             send,
             receive,
             shutdown: Shutdown::Open,
+            observed: None,
         }
+    }
+
+    pub(crate) fn observed(mut self, observed: Arc<Observed>) -> Self {
+        self.observed = Some(observed);
+        self
     }
 
     /// The client's side of a connection: opens the control stream.

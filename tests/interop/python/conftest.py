@@ -1,10 +1,12 @@
 """A gateway for these suites, or the broker that TIDEGATE_TEST_ADDRESS names."""
 
+import contextlib
 import itertools
 import json
 import os
 import subprocess
 import time
+import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,6 +45,18 @@ class Broker:
         if listener not in self.addresses:
             pytest.skip(f"the broker that was given has no {listener}")
         return self.addresses[listener]
+
+    def metric(self, name, **labels):
+        """The value of a sample of the gateway's metrics."""
+        host, port = self.address("http")
+        with urllib.request.urlopen(f"http://{host}:{port}/metrics", timeout=10) as response:
+            samples = response.read().decode().splitlines()
+        wanted = [f'{label}="{value}"' for label, value in labels.items()]
+        for sample in samples:
+            found, _, value = sample.rpartition(" ")
+            if found.split("{")[0] == name and all(label in found for label in wanted):
+                return float(value)
+        pytest.fail(f"there is no {name} with {labels}")
 
     @property
     def identity(self):
@@ -97,16 +111,28 @@ def broker(tmp_path_factory):
     if os.environ.get("TIDEGATE_TEST_ADDRESS"):
         yield given()
         return
-    binary = os.environ.get("TIDEGATE_BIN")
-    if not binary:
-        pytest.fail("set TIDEGATE_BIN or TIDEGATE_TEST_ADDRESS, or use cargo xtask test")
     directory = tmp_path_factory.mktemp("gateway")
     certificates = directory / "certificates"
     make_certificates(certificates)
-    configuration = directory / "tidegate.toml"
-    configuration.write_text(LISTENERS.format(ca=certificates / "clients.crt"))
+    configuration = LISTENERS.format(ca=certificates / "clients.crt")
+    with running(directory, configuration) as broker:
+        broker.certificates = certificates
+        yield broker
+
+
+@contextlib.contextmanager
+def running(directory: Path, configuration: str):
+    """A gateway of this configuration, with its data in this directory."""
+    binary = os.environ.get("TIDEGATE_BIN")
+    if not binary:
+        pytest.fail("set TIDEGATE_BIN or TIDEGATE_TEST_ADDRESS, or use cargo xtask test")
+    directory.mkdir(exist_ok=True)
+    file = directory / "tidegate.toml"
+    file.write_text(configuration)
     ready, log = directory / "ready.json", directory / "log"
-    arguments = ["run", "--config", configuration, "--data-dir", directory / "data"]
+    # Of the gateway before it, if this is another start.
+    ready.unlink(missing_ok=True)
+    arguments = ["run", "--config", file, "--data-dir", directory / "data"]
     for bind in BINDS:
         arguments += ["--set", f"{bind}.bind=127.0.0.1:0"]
     with log.open("wb") as output:
@@ -118,7 +144,7 @@ def broker(tmp_path_factory):
         )
     try:
         addresses = bound(process, ready, log)
-        yield Broker(addresses, directory / "data" / "tls" / "ca.crt", certificates)
+        yield Broker(addresses, directory / "data" / "tls" / "ca.crt")
         assert process.poll() is None, f"the gateway died:\n{log.read_text()}"
         process.terminate()
         assert process.wait(timeout=20) == 0, f"the gateway did not end well:\n{log.read_text()}"

@@ -194,10 +194,11 @@ class Relay(asyncio.DatagramProtocol):
 class Neighbour:
     """Paho over TCP, or as a browser would over WebSocket."""
 
-    def __init__(self, broker, listener):
+    def __init__(self, broker, listener, client=""):
         websockets = listener == "ws"
         self.paho = paho.Client(
             paho.CallbackAPIVersion.VERSION2,
+            client_id=client,
             protocol=paho.MQTTv5,
             transport="websockets" if websockets else "tcp",
         )
@@ -340,6 +341,7 @@ def test_rfc9001_4_6_early_data_is_not_offered(broker):
             async with asyncio.timeout(PATIENCE):
                 completed = await quic.completed
             assert not completed.early_data_accepted
+            await quic.answer(0x20)
 
     asyncio.run(exchange())
 

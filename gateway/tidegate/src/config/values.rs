@@ -157,13 +157,22 @@ impl Section<'_> {
         default: T,
         words: &Words<T>,
     ) -> T {
+        self.read_choice(key, default, words).value
+    }
+
+    /// The same with the place where it was said.
+    pub(crate) fn read_choice<T: Copy + PartialEq>(
+        &mut self,
+        key: &str,
+        default: T,
+        words: &Words<T>,
+    ) -> Found<T> {
         self.read(
             key,
             default,
             |raw| parse_choice(raw, words),
             |value| show_choice(value, words),
         )
-        .value
     }
 
     /// One of `words`, each of them something, or nothing.
@@ -249,6 +258,15 @@ impl Section<'_> {
         T: FromStr + Display,
         T::Err: Display,
     {
+        self.read_list(key).value
+    }
+
+    /// The same with the place where it was said.
+    pub(crate) fn read_list<T>(&mut self, key: &str) -> Found<Vec<T>>
+    where
+        T: FromStr + Display,
+        T::Err: Display,
+    {
         let parse = |raw: &Raw| {
             let items: Vec<&str> = match raw {
                 Raw::List(items) => items
@@ -271,7 +289,7 @@ impl Section<'_> {
             let items: Vec<_> = items.iter().map(|item| quoted(&item.to_string())).collect();
             Some(format!("[{}]", items.join(", ")))
         };
-        self.read(key, Vec::new(), parse, show).value
+        self.read(key, Vec::new(), parse, show)
     }
 }
 

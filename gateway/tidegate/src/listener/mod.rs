@@ -35,6 +35,8 @@ pub(crate) struct Listener {
     pub(crate) counters: Counters,
     pub(crate) endpoint: Arc<Endpoint>,
     pub(crate) tls: Option<Acceptor>,
+    /// What its connections count, if QUIC is spoken there.
+    pub(crate) quic: Option<Arc<tidegate_quic::Metrics>>,
     proxy: Option<ProxyProtocol>,
     websocket: Option<Upgrader>,
     complaints: Complaints,
@@ -47,11 +49,12 @@ enum Verdict {
 }
 
 impl Listener {
-    /// `identity` is what it shows, if TLS is spoken there.
+    /// `identity` is what it shows, if TLS is spoken there; `quic` what is counted, if QUIC is.
     pub(crate) fn new(
         config: config::Listener,
         adapter: &Arc<Adapter>,
         identity: Option<Arc<Identity>>,
+        quic: Option<Arc<tidegate_quic::Metrics>>,
     ) -> Arc<Self> {
         let tls = config.tls.zip(identity);
         Arc::new(Self {
@@ -60,6 +63,7 @@ impl Listener {
             counters: Counters::default(),
             endpoint: adapter.endpoint(config.mqtt),
             tls: tls.map(|(tls, identity)| Acceptor::new(identity, tls.accept)),
+            quic,
             proxy: config.proxy,
             websocket: config
                 .websocket

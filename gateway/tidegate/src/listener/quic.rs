@@ -76,7 +76,7 @@ impl Listener {
         };
         drop(begun);
         if let Some(counters) = counters {
-            counters.completed(false);
+            counters.completed(connection.handshake().resumed);
         }
         let peer = Peer {
             address: Some(connection.address()),

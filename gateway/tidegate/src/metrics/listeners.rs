@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use tidegate_quic::RTT_BOUNDS;
 use tidegate_tls::{Acceptor, Status};
 
 use super::writer::Reading::{Counter, Gauge, Time};
@@ -38,7 +39,8 @@ pub(super) fn encode(listeners: &[Arc<Listener>], out: &mut Writer<'_>) -> fmt::
             })
         }),
     )?;
-    encode_tls(listeners, out)
+    encode_tls(listeners, out)?;
+    encode_quic(listeners, out)
 }
 
 fn encode_tls(listeners: &[Arc<Listener>], out: &mut Writer<'_>) -> fmt::Result {
@@ -114,6 +116,66 @@ fn encode_tls(listeners: &[Arc<Listener>], out: &mut Writer<'_>) -> fmt::Result 
         "When the certificate revocation list of the listener ends, in seconds since 1970",
         tls.iter().filter_map(|(listener, _, status)| {
             Some(([label(listener)], Time(unix(status.crl_next_update?))))
+        }),
+    )
+}
+
+fn encode_quic(listeners: &[Arc<Listener>], out: &mut Writer<'_>) -> fmt::Result {
+    let quic: Vec<(&Listener, &tidegate_quic::Metrics)> = listeners
+        .iter()
+        .filter_map(|listener| Some((&**listener, listener.quic.as_deref()?)))
+        .collect();
+    let counter = |count: fn(&tidegate_quic::Metrics) -> u64| {
+        quic.iter()
+            .map(move |(listener, metrics)| ([label(listener)], Counter(count(metrics))))
+    };
+    out.family(
+        "tidegate_quic_early_data",
+        "Connections whose client offered early data (0-RTT), by what became of it",
+        quic.iter().flat_map(|(listener, metrics)| {
+            [
+                ("accepted", metrics.early_data_accepted()),
+                ("refused", metrics.early_data_refused()),
+            ]
+            .map(|(result, count)| ([label(listener), ("result", result)], Counter(count)))
+        }),
+    )?;
+    out.family(
+        "tidegate_quic_early_data_sessions",
+        "Sessions remembered now so that their clients may send early data",
+        quic.iter().map(|(listener, _)| {
+            let identity = listener.tls.as_ref().map(Acceptor::identity);
+            let remembered = identity.and_then(|identity| identity.remembered_sessions());
+            ([label(listener)], Gauge(remembered.unwrap_or(0) as u64))
+        }),
+    )?;
+    out.family(
+        "tidegate_quic_migrations",
+        "Times that a connection went on at another address of its client",
+        counter(tidegate_quic::Metrics::migrations),
+    )?;
+    out.family(
+        "tidegate_quic_streams_opened",
+        "Streams opened by clients",
+        counter(tidegate_quic::Metrics::streams),
+    )?;
+    out.family(
+        "tidegate_quic_packets_sent",
+        "QUIC packets sent, as of the last look at each connection",
+        counter(tidegate_quic::Metrics::packets_sent),
+    )?;
+    out.family(
+        "tidegate_quic_packets_lost",
+        "QUIC packets that were sent and lost, as of the last look at each connection",
+        counter(tidegate_quic::Metrics::packets_lost),
+    )?;
+    out.histograms(
+        "tidegate_quic_rtt_seconds",
+        "Round-trip time of each connection, once a minute and at its end",
+        quic.iter().map(|(listener, metrics)| {
+            let bounds = RTT_BOUNDS.into_iter().chain([f64::INFINITY]);
+            let buckets = bounds.zip(metrics.rtt_buckets()).collect();
+            ([label(listener)], metrics.rtt_sum(), buckets)
         }),
     )
 }

@@ -73,6 +73,29 @@ impl<'a> Writer<'a> {
         encoder.encode_histogram::<NoLabelSet>(sum, count, buckets, None)
     }
 
+    /// Histograms with labels, each as [`Self::histogram`] has it. Without any the family is left out
+    /// altogether.
+    pub(super) fn histograms<'l, const N: usize>(
+        &mut self,
+        name: &str,
+        help: &str,
+        values: impl IntoIterator<Item = (Labels<'l, N>, f64, Vec<(f64, u64)>)>,
+    ) -> fmt::Result {
+        let mut values = values.into_iter().peekable();
+        if values.peek().is_none() {
+            return Ok(());
+        }
+        let mut family = self
+            .0
+            .encode_descriptor(name, help, None, MetricType::Histogram)?;
+        for (labels, sum, buckets) in values {
+            let count = buckets.iter().map(|(_, count)| count).sum();
+            let mut encoder = family.encode_family(&labels)?;
+            encoder.encode_histogram::<NoLabelSet>(sum, count, &buckets, None)?;
+        }
+        Ok(())
+    }
+
     fn plain(&mut self, name: &str, help: &str, reading: Reading) -> fmt::Result {
         let kind = reading.metric_type();
         let encoder = self.0.encode_descriptor(name, help, None, kind)?;

@@ -186,7 +186,7 @@ pub fn settings(certificates: Vec<CertificateFiles>) -> Settings {
         client: ClientAuth::None,
         min_version: MinVersion::Tls12,
         alpn: Vec::new(),
-        resumption: true,
+        resumption: tidegate_tls::Resumption::Tickets { keys: Vec::new() },
     }
 }
 

@@ -108,8 +108,8 @@ fn listener(
     let proxy = if is_quic { None } else { proxy::read(section) };
     let mqtt = limits::read(section, mqtt);
     let tls = kind.value.is_some_and(Kind::has_tls);
-    let tls = tls.then(|| section.section("tls", |section| tls::read(section, is_quic)));
-    let quic = tls.as_ref().filter(|_| is_quic);
+    let mut tls = tls.then(|| section.section("tls", |section| tls::read(section, is_quic)));
+    let quic = tls.as_mut().filter(|_| is_quic);
     let quic = quic.map(|tls| section.section("quic", |section| quic::read(section, tls)));
     let websocket = kind.value.is_some_and(Kind::has_websocket);
     let websocket = websocket.then(|| {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use tidegate_quic::{NodeId, Retry, Settings};
+use tidegate_tls::Resumption;
 
 use super::super::reader::Section;
 use super::TlsListener;
@@ -18,8 +19,12 @@ enum Validate {
     Never,
 }
 
-/// `tls` has the limits of handshakes.
-pub(super) fn read(section: &mut Section<'_>, tls: &TlsListener) -> Settings {
+/// `tls` has the limits of handshakes, and hears how many sessions are remembered for early data.
+pub(super) fn read(section: &mut Section<'_>, tls: &mut TlsListener) -> Settings {
+    let remembered = section.count("early_data_sessions", 10_000, 1..=10_000_000);
+    if let Resumption::EarlyData { sessions } = &mut tls.settings.resumption {
+        *sessions = remembered;
+    }
     let default = Settings::default();
     let second = Duration::from_secs(1);
     let idle_timeout = section.duration("idle_timeout", default.idle_timeout, second..=HOUR);

@@ -1,9 +1,13 @@
 //! `[listeners.NAME.tls]`.
 
+use std::fmt;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
-use tidegate_tls::{AcceptSettings, CertificateFiles, ClientAuth, ClientCa, MinVersion, Settings};
+use tidegate_tls::{
+    AcceptSettings, CertificateFiles, ClientAuth, ClientCa, MinVersion, Resumption, Settings,
+};
 
 use super::super::origin::Origin;
 use super::super::reader::{Found, Section};
@@ -20,6 +24,34 @@ enum Asked {
     None,
     Optional,
     Required,
+}
+
+/// How sessions are resumed.
+#[derive(Clone, Copy, PartialEq)]
+enum Resume {
+    Off,
+    Tickets,
+    EarlyData,
+}
+
+/// A file of a ticket key.
+struct KeyFile(PathBuf);
+
+impl FromStr for KeyFile {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "" => Err("the name of a file must not be empty"),
+            path => Ok(Self(PathBuf::from(path))),
+        }
+    }
+}
+
+impl fmt::Display for KeyFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.display().fmt(f)
+    }
 }
 
 /// QUIC has TLS 1.3 and its own name of the protocol (RFC 9001 section 4.2, and section 8.1).
@@ -50,7 +82,7 @@ pub(super) fn read(section: &mut Section<'_>, is_quic: bool) -> TlsListener {
             &[("1.2", MinVersion::Tls12), ("1.3", MinVersion::Tls13)],
         )
     };
-    let resumption = section.boolean("resumption", true);
+    let resumption = resumption(section, is_quic);
     let accept = AcceptSettings {
         handshake_timeout: section.duration(
             "handshake_timeout",
@@ -72,6 +104,35 @@ pub(super) fn read(section: &mut Section<'_>, is_quic: bool) -> TlsListener {
             resumption,
         },
         accept,
+    }
+}
+
+/// Early data is of QUIC: over TCP nothing would read it. How many sessions are remembered for it is read
+/// with what else QUIC has.
+fn resumption(section: &mut Section<'_>, is_quic: bool) -> Resumption {
+    let words = [
+        ("off", Resume::Off),
+        ("tickets", Resume::Tickets),
+        ("early_data", Resume::EarlyData),
+    ];
+    let chosen = section.read_choice("resumption", Resume::Tickets, &words);
+    let keys = section.read_list::<KeyFile>("ticket_keys");
+    let path = section.path().to_owned();
+    if chosen.value != Resume::Tickets && !keys.value.is_empty() {
+        let text = format!("{path}.ticket_keys needs {path}.resumption = \"tickets\"");
+        section.problem(keys.origin, text);
+    }
+    match chosen.value {
+        Resume::EarlyData if is_quic => Resumption::EarlyData { sessions: 0 },
+        Resume::EarlyData => {
+            let text = format!("{path}.resumption = \"early_data\" is for the kind quic only");
+            section.problem(chosen.origin, text);
+            Resumption::Off
+        }
+        Resume::Tickets => Resumption::Tickets {
+            keys: keys.value.into_iter().map(|KeyFile(path)| path).collect(),
+        },
+        Resume::Off => Resumption::Off,
     }
 }
 

@@ -1,9 +1,10 @@
 //! Listeners and their addresses.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use tidegate_quic::Retry;
-use tidegate_tls::{ClientAuth, MinVersion};
+use tidegate_tls::{ClientAuth, MinVersion, Resumption};
 
 use super::super::*;
 use super::{config, loaded, problems};
@@ -236,6 +237,60 @@ fn quic_has_keys_of_its_own_and_none_of_tcp() {
             node_id: Some("0a37".parse().unwrap()),
         }
     );
+}
+
+#[test]
+fn sessions_are_resumed_as_one_key_says() {
+    let resumption = |listener: &str, text: &str| {
+        let config = config(&format!("[listeners.{listener}]\n{text}\n"));
+        let found = config.listeners.iter().find(|it| it.name == listener);
+        let tls = found.unwrap().tls.clone().unwrap();
+        tls.settings.resumption
+    };
+    let tickets = |keys: &[&str]| Resumption::Tickets {
+        keys: keys.iter().map(PathBuf::from).collect(),
+    };
+    for listener in ["mqtts", "wss", "quic"] {
+        assert_eq!(resumption(listener, ""), tickets(&[]));
+        assert_eq!(
+            resumption(listener, "tls.resumption = \"off\""),
+            Resumption::Off
+        );
+        let keys = "tls.ticket_keys = [\"new.key\", \"old.key\"]";
+        assert_eq!(resumption(listener, keys), tickets(&["new.key", "old.key"]));
+        let unread = format!("listeners.{listener}.tls.resumption = \"off\"\n");
+        let found = problems(&format!("{unread}listeners.{listener}.{keys}\n"), &[], &[]);
+        assert_eq!(
+            found,
+            [format!(
+                "tidegate.toml:2:{}: listeners.{listener}.tls.ticket_keys needs \
+                 listeners.{listener}.tls.resumption = \"tickets\"",
+                listener.len() + 30
+            )]
+        );
+        let empty = format!("listeners.{listener}.tls.ticket_keys = [\"\"]");
+        let found = problems(&empty, &[], &[]);
+        assert!(found[0].contains("must not be empty"), "{found:?}");
+    }
+    let early = "tls.resumption = \"early_data\"\n";
+    assert_eq!(
+        resumption("quic", early),
+        Resumption::EarlyData { sessions: 10_000 }
+    );
+    let seven = format!("{early}quic.early_data_sessions = 7\n");
+    assert_eq!(
+        resumption("quic", &seven),
+        Resumption::EarlyData { sessions: 7 }
+    );
+    for listener in ["mqtts", "wss"] {
+        let found = problems(&format!("[listeners.{listener}]\n{early}"), &[], &[]);
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(found[0].ends_with("is for the kind quic only"), "{found:?}");
+    }
+    // What it was called before.
+    let found = problems("listeners.mqtts.tls.resumption = true", &[], &[]);
+    let words = "must be \"off\", \"tickets\" or \"early_data\"";
+    assert!(found[0].ends_with(words), "{found:?}");
 }
 
 #[test]

@@ -149,7 +149,8 @@ client_ca = "ca.crt"
 client_crl = "ca.crl"
 client_auth = "optional"
 min_version = "1.3"
-resumption = false
+resumption = "tickets"
+ticket_keys = ["ticket.key"]
 handshake_timeout = "41s"
 max_handshakes = 42
 
@@ -377,7 +378,7 @@ fn every_key_of_a_listener_sets_its_setting() {
     assert_eq!(ca.ca.to_str(), Some("ca.crt"));
     assert_eq!(ca.crl.as_deref().and_then(Path::to_str), Some("ca.crl"));
     assert_eq!(settings.min_version, MinVersion::Tls13);
-    assert!(!settings.resumption);
+    assert_eq!(settings.resumption.ticket_keys(), [Path::new("ticket.key")]);
     assert_eq!(accept.handshake_timeout, Duration::from_secs(41));
     assert_eq!(accept.max_handshakes, 42);
     let websocket = second.websocket.as_ref().unwrap();
