@@ -2,7 +2,8 @@
 //!
 //! It is quinn's protocol without quinn's tasks, so that the load is one thread over QUIC as it is over TCP.
 //! Each connection has a UDP socket of its own, as if it were a device of its own; what a client made with
-//! quinn asks of the kernel (segmentation offload in both directions) and of the broker is the same here.
+//! quinn asks of the kernel (segmentation offload in both directions) and of the broker is the same here. What is
+//! allocated is for a datagram or a write, never for a message.
 
 use std::cell::RefCell;
 use std::io::{self, ErrorKind, IoSliceMut};
