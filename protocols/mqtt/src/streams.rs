@@ -266,6 +266,7 @@ where
         let taken = std::mem::take(&mut self.taken);
         let mut last = 0;
         for packet in packets(&taken) {
+            let mut ahead = self.first.len();
             let mut waiting = &mut self.first;
             if let Some(channel) = packet.channel {
                 // Mostly as the one before.
@@ -276,12 +277,13 @@ where
                 let stream = self.streams.get_mut(last);
                 // One that is finished takes nothing more.
                 if let Some(stream) = stream.filter(|stream| stream.phase != Phase::Finished) {
-                    if stream.ahead() >= MOST_AHEAD && packet.is_qos0() {
-                        self.dropped += 1;
-                        continue;
-                    }
+                    ahead = stream.ahead();
                     waiting = &mut stream.waiting;
                 }
+            }
+            if ahead >= MOST_AHEAD && packet.is_qos0() {
+                self.dropped += 1;
+                continue;
             }
             waiting.extend_from_slice(packet.bytes);
         }
