@@ -48,11 +48,34 @@ impl Process {
         patience: Duration,
         command: impl Fn(&Path, [SocketAddr; N]) -> Result<Command>,
     ) -> Result<(Self, [SocketAddr; N])> {
+        Self::launch_until(command, |process, addresses| {
+            process.listens(addresses, patience)
+        })
+    }
+
+    /// The same for one that listens where no connection can be tried, as over UDP, and says that it does by a
+    /// file of this name in its directory.
+    ///
+    /// # Errors
+    ///
+    /// If the file is not there within `patience`, or it ends; what it wrote is part of the error.
+    pub fn launch_with_file<const N: usize>(
+        patience: Duration,
+        name: &str,
+        command: impl Fn(&Path, [SocketAddr; N]) -> Result<Command>,
+    ) -> Result<(Self, [SocketAddr; N])> {
+        Self::launch_until(command, |process, _| process.writes(name, patience))
+    }
+
+    fn launch_until<const N: usize>(
+        command: impl Fn(&Path, [SocketAddr; N]) -> Result<Command>,
+        wait: impl Fn(&mut Self, &[SocketAddr; N]) -> Result<()>,
+    ) -> Result<(Self, [SocketAddr; N])> {
         let mut tries = 1;
         loop {
             let addresses = free_addresses()?;
             let mut process = Self::spawn(|directory| command(directory, addresses))?;
-            match process.listens(&addresses, patience) {
+            match wait(&mut process, &addresses) {
                 Ok(()) => return Ok((process, addresses)),
                 // One that still runs has its ports, and would not listen at others either.
                 Err(error) if tries == TRIES || process.status.is_none() => return Err(error),
@@ -121,6 +144,20 @@ impl Process {
             Some(status) => bail!("it ended with {status}{}", self.wrote()),
             None => Ok(()),
         }
+    }
+
+    fn writes(&mut self, name: &str, patience: Duration) -> Result<()> {
+        let (file, end) = (self.directory.path().join(name), Instant::now() + patience);
+        while !file.exists() {
+            if let Some(status) = self.ended()? {
+                bail!("it ended with {status} before it was ready{}", self.wrote());
+            }
+            if Instant::now() >= end {
+                bail!("it was not ready within {patience:?}{}", self.wrote());
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+        Ok(())
     }
 
     /// The process id.

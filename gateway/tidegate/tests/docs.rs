@@ -475,6 +475,7 @@ fn every_link_leads_somewhere() {
 fn every_test_that_a_design_page_names_exists() {
     let mut sources = Vec::new();
     files_below(&workspace(), "rs", &mut sources);
+    files_below(&workspace().join("tests/interop"), "py", &mut sources);
     let sources: Vec<String> = sources
         .iter()
         .map(|path| fs::read_to_string(path).unwrap())
@@ -488,9 +489,10 @@ fn every_test_that_a_design_page_names_exists() {
             };
             for test in code(held_by) {
                 let function = test.rsplit("::").next().unwrap();
-                let declaration = format!("fn {function}(");
+                let declarations = ["fn", "def"].map(|word| format!("{word} {function}("));
+                let is_there = |source: &String| declarations.iter().any(|d| source.contains(d));
                 assert!(
-                    sources.iter().any(|source| source.contains(&declaration)),
+                    sources.iter().any(is_there),
                     "{design} names {test}, which does not exist"
                 );
                 named += 1;

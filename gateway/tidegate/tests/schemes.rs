@@ -8,7 +8,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::path::PathBuf;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, ChildStderr, Command, Output, Stdio};
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair,
@@ -139,52 +139,69 @@ fn trust(scheme: &str, ca: &str) -> Vec<String> {
     }
 }
 
+/// Every scheme, and MQTT over QUIC on two streams.
+fn ways() -> impl Iterator<Item = (&'static str, &'static [&'static str])> + Clone {
+    let schemes = SCHEMES.into_iter().map(|scheme| (scheme, &[][..]));
+    schemes.chain([("quic", &["--data-stream"][..])])
+}
+
+/// A subscriber that has subscribed, and what it says.
+fn subscriber(mut command: Command) -> (Child, BufReader<ChildStderr>) {
+    let mut child = command
+        .arg("--debug")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stderr = BufReader::new(child.stderr.take().unwrap());
+    let mut line = String::new();
+    while !line.starts_with("subscribed to") {
+        line.clear();
+        assert_ne!(stderr.read_line(&mut line).unwrap(), 0, "{command:?}");
+    }
+    (child, stderr)
+}
+
+/// What a subscriber has printed when it ends by itself.
+fn printed(mut child: Child) -> String {
+    let mut text = String::new();
+    let mut stdout = child.stdout.take().unwrap();
+    stdout.read_to_string(&mut text).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    text
+}
+
 #[test]
-fn what_is_published_over_one_scheme_is_received_over_each() {
+fn what_is_published_in_one_way_is_received_in_each() {
     let gateway = Gateway::start(&[]);
     let ca = gateway.export();
     let ca = ca.to_str().unwrap();
-    let subscribers: Vec<_> = SCHEMES
-        .iter()
-        .map(|scheme| {
-            let mut child = gateway
-                .client("sub", scheme, &["-t", "from/+", "-q", "2", "-n", "5", "-v"])
-                .args(trust(scheme, ca))
-                .arg("--debug")
-                .stdout(Stdio::piped())
-                .stderr(Stdio::piped())
-                .spawn()
-                .unwrap();
-            let mut stderr = BufReader::new(child.stderr.take().unwrap());
-            let mut line = String::new();
-            while !line.starts_with("subscribed to") {
-                line.clear();
-                assert_ne!(stderr.read_line(&mut line).unwrap(), 0, "{scheme}");
-            }
-            (child, stderr)
+    let count = ways().count().to_string();
+    let subscribers: Vec<_> = ways()
+        .map(|(scheme, options)| {
+            let wanted = ["-t", "from/+", "-q", "2", "-n", &count, "-v"];
+            let mut command = gateway.client("sub", scheme, &wanted);
+            command.args(trust(scheme, ca)).args(options);
+            subscriber(command)
         })
         .collect();
     // Larger than a record of TLS and a frame of WebSocket.
     let large = "x".repeat(100_000);
     fs::write(gateway.directory.path().join("large"), &large).unwrap();
-    for scheme in SCHEMES {
-        let topic = format!("from/{scheme}");
+    for (at, (scheme, options)) in ways().enumerate() {
+        let topic = format!("from/{at}");
         let output = gateway
             .client("pub", scheme, &["-t", &topic, "-f", "large", "-q", "2"])
             .args(trust(scheme, ca))
+            .args(options)
             .output()
             .unwrap();
         assert_eq!(output.status.code(), Some(0), "{scheme}: {output:?}");
     }
-    let expected: String = SCHEMES
-        .iter()
-        .map(|scheme| format!("from/{scheme} {large}\n"))
-        .collect();
-    for (mut child, _stderr) in subscribers {
-        let mut text = String::new();
-        let mut stdout = child.stdout.take().unwrap();
-        stdout.read_to_string(&mut text).unwrap();
-        assert_eq!(child.wait().unwrap().code(), Some(0));
+    let lines = (0..ways().count()).map(|at| format!("from/{at} {large}\n"));
+    let expected: String = lines.collect();
+    for (child, _stderr) in subscribers {
+        let text = printed(child);
         assert!(text == expected, "{} bytes", text.len());
     }
 }
@@ -213,7 +230,7 @@ fn connect_is_sent_as_early_data_where_it_is_wanted() {
         assert!(said.contains(none), "{said}");
     }
     let said = gateway.fails("mqtts", 2, &["--early-data"]);
-    assert!(said.contains("--early-data is for quic"), "{said}");
+    assert!(said.contains("--early-data is for QUIC"), "{said}");
 }
 
 #[test]
@@ -256,6 +273,31 @@ fn a_subscriber_that_has_lost_its_gateway_comes_back() {
         .unwrap();
     assert_eq!(text, "b\n");
     assert_eq!(child.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn a_client_that_leaves_is_heard_on_its_data_stream_to_the_end() {
+    let gateway = Gateway::start(&[]);
+    let ca = gateway.export();
+    let ca = ca.to_str().unwrap();
+    let (subscriber, _stderr) =
+        subscriber(gateway.client("sub", "mqtt", &["-t", "a", "-n", "2000"]));
+    let lines: String = (0..2_000).map(|n| format!("{n}\n")).collect();
+    fs::write(gateway.directory.path().join("lines"), &lines).unwrap();
+    // At QoS 0 nothing says that it has come.
+    let output = gateway
+        .client(
+            "pub",
+            "quic",
+            &["-t", "a", "-l", "--data-stream", "--ca", ca],
+        )
+        .stdin(fs::File::open(gateway.directory.path().join("lines")).unwrap())
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert!(printed(subscriber) == lines);
+    let said = gateway.fails("mqtt", 2, &["--data-stream"]);
+    assert!(said.contains("is for QUIC; the URL says mqtt"), "{said}");
 }
 
 #[test]

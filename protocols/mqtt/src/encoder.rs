@@ -3,13 +3,67 @@
 
 use std::num::NonZeroU16;
 
-use tidegate_bus::{Encoder, Message, Outgoing, QoS, TooLarge};
+use tidegate_bus::{Channel, Encoder, Message, Outgoing, QoS, TooLarge};
 
 use crate::aliases::{Aliased, OutboundAliases};
 use crate::codec::{Ack, AckType, PacketType, PublishHeader, Split, Version, split};
 
 /// The largest packet the wire format allows: five bytes of fixed header and 268,435,455.
 pub(crate) const LARGEST_PACKET: u32 = 268_435_460;
+
+/// A packet that goes out on another stream than the one the connection has begun on has this octet and the number
+/// of that [`Channel`] in front of it, for the connection to see. No packet begins with it: type 0 is forbidden
+/// (MQTT 5.0 section 2.1.2).
+const ELSEWHERE: u8 = 0;
+
+/// Octets in front of such a packet.
+const ELSEWHERE_BYTES: usize = 1 + size_of::<u32>();
+
+/// A packet as it lies encoded.
+pub(crate) struct Encoded<'a> {
+    /// The stream it goes out on, unless that is the one the connection has begun on.
+    pub(crate) channel: Option<Channel>,
+    /// The packet.
+    pub(crate) bytes: &'a [u8],
+    /// Where the next one begins.
+    pub(crate) next: usize,
+}
+
+impl Encoded<'_> {
+    /// Whether it is a PUBLISH that is not acknowledged.
+    pub(crate) fn is_qos0(&self) -> bool {
+        let Some(&first) = self.bytes.first() else {
+            return false;
+        };
+        PacketType::from_first_byte(first) == Some(PacketType::Publish)
+            && QoS::from_u8(first >> 1 & 3) == Some(QoS::AtMostOnce)
+    }
+}
+
+/// The packets of `encoded`, which begins with one. What cannot be a packet ends it, and one that is cut.
+pub(crate) fn packets(encoded: &[u8]) -> impl Iterator<Item = Encoded<'_>> {
+    let mut next = 0;
+    std::iter::from_fn(move || {
+        let mut rest = encoded.get(next..)?;
+        let mut channel = None;
+        if let Some((&ELSEWHERE, tail)) = rest.split_first() {
+            let (number, tail) = tail.split_first_chunk()?;
+            channel = Channel::from_u32(u32::from_be_bytes(*number));
+            next += ELSEWHERE_BYTES;
+            rest = tail;
+        }
+        let Ok(Split::Frame(frame)) = split(rest, LARGEST_PACKET) else {
+            return None;
+        };
+        next += frame.len;
+        let bytes = &rest[..frame.len];
+        Some(Encoded {
+            channel,
+            bytes,
+            next,
+        })
+    })
+}
 
 pub(crate) struct MqttEncoder {
     version: Version,
@@ -29,8 +83,9 @@ impl MqttEncoder {
     }
 }
 
-impl Encoder for MqttEncoder {
-    fn publish(
+impl MqttEncoder {
+    #[inline]
+    fn publish_here(
         &mut self,
         out: &mut Vec<u8>,
         message: &Message<'_>,
@@ -83,6 +138,43 @@ impl Encoder for MqttEncoder {
         Ok(())
     }
 
+    /// Apart, so that it costs those nothing who have one stream.
+    #[cold]
+    #[inline(never)]
+    fn publish_elsewhere(
+        &mut self,
+        out: &mut Vec<u8>,
+        message: &Message<'_>,
+        outgoing: &Outgoing<'_>,
+        channel: Channel,
+    ) -> Result<(), TooLarge> {
+        let start = out.len();
+        out.push(ELSEWHERE);
+        out.extend_from_slice(&channel.get().to_be_bytes());
+        // An alias is known to the client on the stream that has told it only.
+        let aliases = self.aliases.take();
+        let published = self.publish_here(out, message, outgoing);
+        self.aliases = aliases;
+        if published.is_err() {
+            out.truncate(start);
+        }
+        published
+    }
+}
+
+impl Encoder for MqttEncoder {
+    fn publish(
+        &mut self,
+        out: &mut Vec<u8>,
+        message: &Message<'_>,
+        outgoing: &Outgoing<'_>,
+    ) -> Result<(), TooLarge> {
+        match outgoing.channel {
+            None => self.publish_here(out, message, outgoing),
+            Some(channel) => self.publish_elsewhere(out, message, outgoing, channel),
+        }
+    }
+
     fn release(&mut self, out: &mut Vec<u8>, packet_id: NonZeroU16) {
         Ack::success(packet_id).encode(AckType::PubRel, self.version, out);
     }
@@ -107,23 +199,12 @@ fn patch(header: &mut [u8], topic_len: usize, outgoing: &Outgoing<'_>) {
     }
 }
 
-/// QoS 0 PUBLISH packets in `packets` that do not end within the first `written` bytes. `packets`
+/// QoS 0 PUBLISH packets in `encoded` that do not end within the first `written` bytes. `encoded`
 /// begins at the start of a packet.
-pub(crate) fn count_qos0(packets: &[u8], written: usize) -> u64 {
-    let mut count = 0;
-    let mut at = 0;
-    while at < packets.len() {
-        let Ok(split) = split(&packets[at..], LARGEST_PACKET) else {
-            break;
-        };
-        let Split::Frame(frame) = split else { break };
-        at += frame.len;
-        let publish = frame.packet_type() == Some(PacketType::Publish);
-        if publish && at > written && QoS::from_u8(frame.first >> 1 & 3) == Some(QoS::AtMostOnce) {
-            count += 1;
-        }
-    }
-    count
+pub(crate) fn count_qos0(encoded: &[u8], written: usize) -> u64 {
+    packets(encoded)
+        .filter(|packet| packet.next > written && packet.is_qos0())
+        .count() as u64
 }
 
 #[cfg(test)]
@@ -143,6 +224,7 @@ mod tests {
                 dup: false,
                 packet_id: qos.is_acknowledged().then_some(NonZeroU16::MIN),
                 subscription_identifiers: &[],
+                channel: None,
                 expires_in: None,
             };
             encoder.publish(&mut out, &message, &outgoing).unwrap();

@@ -6,9 +6,10 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use tidegate_bus::Bus;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, Empty};
 
 use crate::adapter::Adapter;
 use crate::admission::{Admission, Refusal, Told};
@@ -16,6 +17,7 @@ use crate::connection;
 use crate::counters::MqttCounters;
 use crate::foreign::Foreign;
 use crate::settings::Settings;
+use crate::transport::Carrier;
 
 /// One listener's side of the adapter.
 pub struct Endpoint {
@@ -139,7 +141,28 @@ impl Place {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send,
     {
-        let serving = connection::serve(Arc::clone(&self.endpoint), stream, peer);
+        // There are no others.
+        self.serve_streams(stream, |_| Poll::<Empty>::Pending, peer)
+    }
+
+    /// Serves a connection that may have several streams until it ends. It begins on `first`, and its end is spoken
+    /// there; `next` is asked for those that the client has opened since, after CONNACK: until then they wait
+    /// below. Whoever carries the connection bounds how many there are at a time.
+    ///
+    /// A further stream completes its shutdown when the client has everything, and fails it when that will not be.
+    /// Dropped before, it is reset. What fails `first` ends the connection; nothing else does.
+    pub fn serve_streams<S, N>(
+        self,
+        first: S,
+        next: impl FnMut(&mut Context<'_>) -> Poll<N> + Unpin + Send,
+        peer: Peer,
+    ) -> impl Future<Output = Served> + Send
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send,
+        N: AsyncRead + AsyncWrite + Unpin + Send,
+    {
+        let transport = Carrier { first, next };
+        let serving = connection::serve(Arc::clone(&self.endpoint), transport, peer);
         async move {
             let served = serving.await;
             drop(self);

@@ -1,6 +1,6 @@
 //! MQTT 3.1, 3.1.1 and 5.0: the codec and the connection over any byte stream.
 //!
-//! To follow a PUBLISH, read `connection.rs` (the bytes), [`codec`] (the packet), `protocol.rs`
+//! To follow a PUBLISH, read `lane.rs` (the bytes), [`codec`] (the packet), `protocol.rs`
 //! (what it means), then `tidegate_bus` (who receives it) and `encoder.rs` (how it leaves).
 
 mod adapter;
@@ -13,9 +13,14 @@ mod encoder;
 mod endpoint;
 mod foreign;
 mod handshake;
+mod lane;
 mod pending;
 mod protocol;
+mod pump;
 mod settings;
+mod side;
+mod streams;
+mod transport;
 
 pub use adapter::Adapter;
 pub use counters::MqttCounters;

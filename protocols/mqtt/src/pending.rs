@@ -48,6 +48,10 @@ impl PendingAcks {
 pub(crate) struct PendingAnswers(Waiting<Vec<u8>>);
 
 impl PendingAnswers {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.0.is_none()
+    }
+
     pub(crate) fn push(&mut self, packet: Vec<u8>, ticket: Ticket) {
         self.0.push(packet, ticket);
     }

@@ -8,18 +8,18 @@ use std::task::Waker;
 
 use smallvec::SmallVec;
 use tidegate_bus::{
-    Attachment, Departure, EndReason, FanOut, Fenced, Message, Progress, Properties,
-    PublishRefusal, Published, QoS, Receive, Received, Released, StoreError, SubscribeRefusal,
-    Ticket, TopicFilter, Worker,
+    Attachment, Departure, EndReason, Fenced, Message, Progress, Properties, PublishRefusal,
+    Published, QoS, Receive, Received, Released, StoreError, SubscribeRefusal, Ticket, TopicFilter,
+    Worker,
 };
 
-use crate::aliases::InboundAliases;
 use crate::codec::{
     Ack, AckType, DecodeError, Disconnect, Frame, Packet, PacketType, Property, PropertyBlock,
     Publish, ReasonCode, ReasonCodes, SubAck, Subscribe, UnsubAck, Unsubscribe, Version, decode,
 };
-use crate::pending::{PendingAck, PendingAcks, PendingAnswers};
+use crate::pending::PendingAck;
 use crate::settings::Settings;
+use crate::side::Side;
 
 /// Why a connection ends.
 #[derive(Debug)]
@@ -88,13 +88,11 @@ pub(crate) struct Protocol {
     pub(crate) attachment: Attachment,
     settings: Arc<Settings>,
     terms: Terms,
-    aliases: InboundAliases,
-    acks: PendingAcks,
-    answers: PendingAnswers,
     /// QoS 2 messages received on this connection and not yet released. Those of a connection before
     /// take nothing from the quota (MQTT 5.0 section 4.9).
     receiving: u32,
-    fan_out: Option<(Box<FanOut>, Option<PendingAck>)>,
+    /// PUBACKs that wait for the store, on all streams.
+    unacknowledged: u32,
 }
 
 impl Protocol {
@@ -103,25 +101,30 @@ impl Protocol {
             attachment,
             settings,
             terms,
-            aliases: InboundAliases::default(),
-            acks: PendingAcks::default(),
-            answers: PendingAnswers::default(),
             receiving: 0,
-            fan_out: None,
+            unacknowledged: 0,
         }
     }
 
-    /// Handles one packet and appends what it is answered to `out`. `scratch` is overwritten.
+    /// Handles one packet that came on `side`, and appends what it is answered to the replies there. `scratch` is
+    /// overwritten.
     pub(crate) fn on_frame(
         &mut self,
         worker: &mut Worker,
         frame: Frame<'_>,
         scratch: &mut Vec<u8>,
-        out: &mut Vec<u8>,
+        side: &mut Side,
     ) -> Result<Flow, Ending> {
         if frame.packet_type() == Some(PacketType::Publish) {
             let publish = Publish::decode(self.terms.version, frame)?;
-            return self.on_publish(worker, &publish, scratch, out);
+            return self.on_publish(worker, &publish, scratch, side);
+        }
+        if let Some(packet) = frame
+            .packet_type()
+            .filter(|packet| !side.may_carry(*packet))
+        {
+            let text = format!("{} is sent on the control stream", packet.name());
+            return Err(Ending::violation(ReasonCode::ProtocolError, text));
         }
         let now = worker.now();
         match decode(self.terms.version, frame)? {
@@ -139,10 +142,10 @@ impl Protocol {
                     Received::Unknown if ack.reason.is_error() => return Ok(Flow::Continue),
                     Received::Unknown => ReasonCode::PacketIdentifierNotFound,
                 };
-                self.answer(AckType::PubRel, &ack, reason, ticket, out)?;
+                self.answer(AckType::PubRel, &ack, reason, ticket, side)?;
             }
             Packet::PubRel(ack) => {
-                let (released, ticket) = self.attachment.release(ack.packet_id)?;
+                let (released, ticket) = self.attachment.release(side.inbound(ack.packet_id))?;
                 let reason = match released {
                     Released::Here => {
                         self.receiving = self.receiving.saturating_sub(1);
@@ -151,14 +154,14 @@ impl Protocol {
                     Released::Before => ReasonCode::Success,
                     Released::Unknown => ReasonCode::PacketIdentifierNotFound,
                 };
-                self.answer(AckType::PubComp, &ack, reason, ticket, out)?;
+                self.answer(AckType::PubComp, &ack, reason, ticket, side)?;
             }
             Packet::PubComp(ack) => {
                 self.attachment.complete(now, ack.packet_id)?;
             }
-            Packet::Subscribe(subscribe) => self.on_subscribe(worker, &subscribe, out)?,
-            Packet::Unsubscribe(unsubscribe) => self.on_unsubscribe(&unsubscribe, out)?,
-            Packet::PingReq => Packet::PingResp.encode(self.terms.version, out),
+            Packet::Subscribe(subscribe) => self.on_subscribe(worker, &subscribe, side)?,
+            Packet::Unsubscribe(unsubscribe) => self.on_unsubscribe(&unsubscribe, side)?,
+            Packet::PingReq => Packet::PingResp.encode(self.terms.version, &mut side.replies),
             Packet::Disconnect(disconnect) => return Err(self.on_disconnect(&disconnect)),
             Packet::Connect(_) => {
                 return Err(Ending::violation(
@@ -208,7 +211,7 @@ impl Protocol {
         worker: &mut Worker,
         publish: &Publish<'_>,
         scratch: &mut Vec<u8>,
-        out: &mut Vec<u8>,
+        side: &mut Side,
     ) -> Result<Flow, Ending> {
         let properties = &publish.properties;
         if properties.has_subscription_identifier() {
@@ -219,7 +222,8 @@ impl Protocol {
         }
         let longest = self.attachment.bus().settings().max_topic_bytes;
         let maximum = self.settings.topic_alias_maximum;
-        let topic = self
+        let inbound = publish.packet_id.map(|id| side.inbound(id));
+        let topic = side
             .aliases
             .resolve(publish.topic, properties.topic_alias(), maximum, longest)
             .map_err(|reason| {
@@ -240,17 +244,21 @@ impl Protocol {
                 reason: ReasonCode::Success,
             };
             if exactly_once
-                && let Receive::Repeated(ticket) = self.attachment.begin_receiving(packet_id)?
+                && let Some(inbound) = inbound
+                && let Receive::Repeated(ticket) =
+                    self.attachment.begin_receiving(inbound, publish.dup)?
             {
                 // MQTT-4.3.3-10: received before; acknowledged, not published again.
-                self.acknowledge(pending, ticket, out)?;
+                self.acknowledge(pending, ticket, side)?;
                 return Ok(Flow::Continue);
             }
-            let room =
-                check_receive_maximum(self.terms, &self.settings, &self.acks, self.receiving);
-            if room.is_err() && exactly_once {
+            let room = self.check_receive_maximum();
+            if room.is_err()
+                && exactly_once
+                && let Some(inbound) = inbound
+            {
                 // Not received: sent again after a reconnect, it is new.
-                self.attachment.refuse_receiving(packet_id)?;
+                self.attachment.refuse_receiving(inbound)?;
             }
             room?;
             self.receiving += u32::from(exactly_once);
@@ -279,23 +287,36 @@ impl Protocol {
                     ack.reason = ReasonCode::NoMatchingSubscribers;
                 }
                 if let Some(rest) = rest {
-                    self.fan_out = Some((rest, ack));
+                    side.fan_out = Some((rest, ack));
                     return Ok(Flow::Busy);
                 }
                 if let Some(ack) = ack {
-                    self.acknowledge(ack, ticket, out)?;
+                    self.acknowledge(ack, ticket, side)?;
                 }
             }
-            Err(refusal) => self.refuse_publish(refusal, ack, out)?,
+            Err(refusal) => self.refuse_publish(refusal, ack, side)?,
         }
         Ok(Flow::Continue)
+    }
+
+    /// MQTT-3.3.4-7 and -8: the client may have so many acknowledged publishes open and no more, on all its
+    /// streams together.
+    fn check_receive_maximum(&self) -> Result<(), Ending> {
+        let open = self.receiving + self.unacknowledged;
+        if !self.terms.version.is_v5() || open < u32::from(self.settings.receive_maximum) {
+            return Ok(());
+        }
+        Err(Ending::violation(
+            ReasonCode::ReceiveMaximumExceeded,
+            "more publishes are open than Receive Maximum allows (MQTT-3.3.4-9)",
+        ))
     }
 
     fn refuse_publish(
         &mut self,
         refusal: PublishRefusal,
         ack: Option<PendingAck>,
-        out: &mut Vec<u8>,
+        side: &mut Side,
     ) -> Result<(), Ending> {
         let reason = match refusal {
             PublishRefusal::NotAuthorized => ReasonCode::NotAuthorized,
@@ -313,20 +334,21 @@ impl Protocol {
             // published is acknowledged and dropped; what could not be kept must not be, so that
             // the client tries again.
             if refusal != PublishRefusal::NotAuthorized {
-                self.forget(ack)?;
+                self.forget(ack, side)?;
                 return Err(Ending::violation(reason, "the publish was refused"));
             }
         } else {
             ack.reason = reason;
-            self.forget(ack)?;
+            self.forget(ack, side)?;
         }
-        self.acknowledge(ack, Ticket::ready(), out)
+        self.acknowledge(ack, Ticket::ready(), side)
     }
 
     /// A QoS 2 message that was refused is not one that was received: sent again, it is new
     /// (MQTT-4.3.3-9).
-    fn forget(&mut self, ack: PendingAck) -> Result<(), Fenced> {
-        if ack.kind == AckType::PubRec && self.attachment.refuse_receiving(ack.packet_id)? {
+    fn forget(&mut self, ack: PendingAck, side: &Side) -> Result<(), Fenced> {
+        let message = side.inbound(ack.packet_id);
+        if ack.kind == AckType::PubRec && self.attachment.refuse_receiving(message)? {
             self.receiving = self.receiving.saturating_sub(1);
         }
         Ok(())
@@ -336,27 +358,23 @@ impl Protocol {
     pub(crate) fn continue_fan_out(
         &mut self,
         worker: &mut Worker,
-        out: &mut Vec<u8>,
+        side: &mut Side,
     ) -> Result<Flow, Ending> {
-        let Some((fan_out, ack)) = self.fan_out.take() else {
+        let Some((fan_out, ack)) = side.fan_out.take() else {
             return Ok(Flow::Continue);
         };
         match self.attachment.bus().continue_fan_out(worker, fan_out) {
             Progress::More(fan_out) => {
-                self.fan_out = Some((fan_out, ack));
+                side.fan_out = Some((fan_out, ack));
                 Ok(Flow::Busy)
             }
             Progress::Done(ticket) => {
                 if let Some(ack) = ack {
-                    self.acknowledge(ack, ticket, out)?;
+                    self.acknowledge(ack, ticket, side)?;
                 }
                 Ok(Flow::Continue)
             }
         }
-    }
-
-    pub(crate) const fn is_busy(&self) -> bool {
-        self.fan_out.is_some()
     }
 
     // ---- acknowledgements -------------------------------------------------------------------
@@ -367,7 +385,7 @@ impl Protocol {
         to: &Ack<'_>,
         reason: ReasonCode,
         ticket: Ticket,
-        out: &mut Vec<u8>,
+        side: &mut Side,
     ) -> Result<(), Ending> {
         self.acknowledge(
             PendingAck {
@@ -376,7 +394,7 @@ impl Protocol {
                 reason,
             },
             ticket,
-            out,
+            side,
         )
     }
 
@@ -385,28 +403,31 @@ impl Protocol {
         &mut self,
         ack: PendingAck,
         ticket: Ticket,
-        out: &mut Vec<u8>,
+        side: &mut Side,
     ) -> Result<(), Ending> {
-        if self.acks.is_empty()
+        if side.acks.is_empty()
             && let Some(result) = ticket.result()
         {
-            return self.send_ack(ack, result, out);
+            return self.send_ack(ack, result, side);
         }
         if ack.kind == AckType::PubRec {
-            self.attachment.receiving_until(ack.packet_id, &ticket)?;
+            let message = side.inbound(ack.packet_id);
+            self.attachment.receiving_until(message, &ticket)?;
         }
-        self.acks.push(ack, ticket);
+        self.unacknowledged += u32::from(ack.kind == AckType::PubAck);
+        side.acks.push(ack, ticket);
         Ok(())
     }
 
     /// Sends the acknowledgements whose tickets are complete.
-    pub(crate) fn poll_acks(&mut self, waker: &Waker, out: &mut Vec<u8>) -> Result<(), Ending> {
-        while let Some((ack, result)) = self.acks.next(waker) {
-            self.send_ack(ack, result, out)?;
+    pub(crate) fn poll_acks(&mut self, waker: &Waker, side: &mut Side) -> Result<(), Ending> {
+        while let Some((ack, result)) = side.acks.next(waker) {
+            self.unacknowledged -= u32::from(ack.kind == AckType::PubAck);
+            self.send_ack(ack, result, side)?;
         }
-        while let Some((packet, result)) = self.answers.next(waker) {
+        while let Some((packet, result)) = side.answers.next(waker) {
             result.map_err(|error| ending_of(&error))?;
-            out.extend_from_slice(&packet);
+            side.replies.extend_from_slice(&packet);
         }
         Ok(())
     }
@@ -416,12 +437,13 @@ impl Protocol {
         &mut self,
         ack: PendingAck,
         result: Result<(), StoreError>,
-        out: &mut Vec<u8>,
+        side: &mut Side,
     ) -> Result<(), Ending> {
         let mut reason = ack.reason;
         if let Err(error) = result {
-            reason = self.refused_by_store(ack, &error)?;
+            reason = self.refused_by_store(ack, &error, side)?;
         }
+        let out = &mut side.replies;
         if reason.is_error() {
             self.encode_refusal(ack, reason, out);
         } else {
@@ -453,12 +475,13 @@ impl Protocol {
         &mut self,
         ack: PendingAck,
         error: &StoreError,
+        side: &Side,
     ) -> Result<ReasonCode, Ending> {
         let reason = match error {
             StoreError::Fenced => return Err(Fenced.into()),
             error => reason_of_store(error),
         };
-        self.forget(ack)?;
+        self.forget(ack, side)?;
         // Only answers to PUBLISH can refuse; the second half of a QoS 2 exchange cannot, and
         // before MQTT 5 nothing can: the client tries again on its next connection.
         let can_refuse = matches!(ack.kind, AckType::PubAck | AckType::PubRec);
@@ -474,7 +497,7 @@ impl Protocol {
         &mut self,
         worker: &mut Worker,
         subscribe: &Subscribe<'_>,
-        out: &mut Vec<u8>,
+        side: &mut Side,
     ) -> Result<(), Ending> {
         // The codec refuses 0.
         let identifier = subscribe
@@ -487,10 +510,13 @@ impl Protocol {
             let reason = match TopicFilter::new(filter) {
                 Err(_) => ReasonCode::TopicFilterInvalid,
                 Ok(filter) => {
-                    match self
-                        .attachment
-                        .subscribe(worker.now(), filter, options, identifier)
-                    {
+                    match self.attachment.subscribe_on(
+                        side.channel,
+                        worker.now(),
+                        filter,
+                        options,
+                        identifier,
+                    ) {
                         Ok((qos, told)) => {
                             ticket = told;
                             ReasonCode::granted(qos)
@@ -514,6 +540,7 @@ impl Protocol {
             properties: block.as_properties(),
             reasons: ReasonCodes::new(&reasons),
         };
+        let out = &mut side.replies;
         let start = out.len();
         suback.encode(self.terms.version, out);
         if out.len() - start > self.terms.maximum_packet_size as usize {
@@ -523,21 +550,14 @@ impl Protocol {
             suback.encode(self.terms.version, out);
         }
         self.check_size(start, out)?;
-        self.hold_answer(start, &ticket, out);
+        hold_answer(start, &ticket, side);
         Ok(())
-    }
-
-    /// Keeps the answer at the end of `out` back until its ticket is complete.
-    fn hold_answer(&mut self, start: usize, ticket: &Ticket, out: &mut Vec<u8>) {
-        if ticket.result() != Some(Ok(())) {
-            self.answers.push(out.split_off(start), ticket.clone());
-        }
     }
 
     fn on_unsubscribe(
         &mut self,
         unsubscribe: &Unsubscribe<'_>,
-        out: &mut Vec<u8>,
+        side: &mut Side,
     ) -> Result<(), Ending> {
         let mut reasons: SmallVec<[ReasonCode; 8]> = SmallVec::new();
         let mut ticket = Ticket::ready();
@@ -561,10 +581,11 @@ impl Protocol {
             properties: crate::codec::Properties::EMPTY,
             reasons: ReasonCodes::new(&reasons),
         };
+        let out = &mut side.replies;
         let start = out.len();
         unsuback.encode(self.terms.version, out);
         self.check_size(start, out)?;
-        self.hold_answer(start, &ticket, out);
+        hold_answer(start, &ticket, side);
         Ok(())
     }
 
@@ -598,11 +619,37 @@ impl Protocol {
         Ending::Client { departure, expiry }
     }
 
+    /// The client says nothing more on this stream.
+    pub(crate) fn end_stream(&mut self, side: &Side) -> Result<(), Fenced> {
+        if let Some(channel) = side.channel {
+            let adrift = self.attachment.end_channel(channel)?;
+            self.receiving = self.receiving.saturating_sub(adrift);
+        }
+        Ok(())
+    }
+
+    /// This stream is no more; `out` gets what lay encoded for the client. See [`Attachment::close_channel`].
+    pub(crate) fn close_stream(
+        &mut self,
+        side: &Side,
+        lost: bool,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Fenced> {
+        self.unacknowledged -= side.acks.count(AckType::PubAck) as u32;
+        match side.channel {
+            Some(channel) => self.attachment.close_channel(channel, lost, out),
+            None => Ok(()),
+        }
+    }
+
+    /// What was accepted is served to the last receiver, also when its publisher is gone.
+    pub(crate) fn finish_fan_out(&mut self, worker: &mut Worker, side: &mut Side) {
+        // An error here is a second end.
+        while let Ok(Flow::Busy) = self.continue_fan_out(worker, side) {}
+    }
+
     /// Gives the session back and appends the last packet the client gets, if any.
-    pub(crate) fn close(mut self, worker: &mut Worker, ending: &Ending, out: &mut Vec<u8>) {
-        // What was accepted is served to the last receiver, also when its publisher is gone. An
-        // error here is a second end.
-        while let Ok(Flow::Busy) = self.continue_fan_out(worker, out) {}
+    pub(crate) fn close(self, worker: &mut Worker, ending: &Ending, out: &mut Vec<u8>) {
         let (departure, expiry) = match ending {
             Ending::Client { departure, expiry } => (*departure, *expiry),
             _ => (Departure::WithWill, None),
@@ -614,29 +661,12 @@ impl Protocol {
     }
 }
 
-/// MQTT-3.3.4-7 and -8: the client may have so many acknowledged publishes open and no more.
-/// `receiving` are those of QoS 2.
-fn check_receive_maximum(
-    terms: Terms,
-    settings: &Settings,
-    acks: &PendingAcks,
-    receiving: u32,
-) -> Result<(), Ending> {
-    if !terms.version.is_v5() {
-        return Ok(());
+/// Keeps the answer at the end of the replies back until its ticket is complete.
+fn hold_answer(start: usize, ticket: &Ticket, side: &mut Side) {
+    if ticket.result() != Some(Ok(())) {
+        let answer = side.replies.split_off(start);
+        side.answers.push(answer, ticket.clone());
     }
-    let waiting = if acks.is_empty() {
-        0
-    } else {
-        acks.count(AckType::PubAck)
-    };
-    if receiving as usize + waiting >= usize::from(settings.receive_maximum) {
-        return Err(Ending::violation(
-            ReasonCode::ReceiveMaximumExceeded,
-            "more publishes are open than Receive Maximum allows (MQTT-3.3.4-9)",
-        ));
-    }
-    Ok(())
 }
 
 const fn reason_of_store(error: &StoreError) -> ReasonCode {

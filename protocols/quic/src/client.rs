@@ -6,7 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quinn::crypto::rustls::QuicClientConfig;
-use quinn::{ClientConfig, Connecting, ConnectionError, Endpoint, EndpointConfig, TokioRuntime};
+use quinn::{
+    ClientConfig, Connecting, ConnectionError, Endpoint, EndpointConfig, TokioRuntime,
+    TransportConfig,
+};
 use rustls::NamedGroup;
 use rustls::client::{
     ClientSessionMemoryCache, ClientSessionStore, Resumption, Tls12ClientSessionValue,
@@ -21,6 +24,9 @@ use crate::crypto::EarlyData;
 use crate::error::code;
 use crate::stream::Stream;
 
+/// How often something is sent where nothing else is. After a NAT has forgotten the client the gateway cannot reach it
+/// before it sends something.
+const KEEP_ALIVE: Duration = Duration::from_secs(5);
 /// Servers whose sessions are kept.
 const SERVERS: usize = 8;
 /// How long a ticket is waited for: it comes with the end of the handshake, or not at all.
@@ -61,10 +67,9 @@ impl Dialer {
         tls.resumption = Resumption::store(Arc::clone(&sessions) as Arc<dyn ClientSessionStore>);
         tls.enable_early_data = early_data;
         let crypto = QuicClientConfig::try_from(tls).map_err(|error| usage(&error))?;
-        Ok(Self {
-            config: ClientConfig::new(Arc::new(crypto)),
-            sessions,
-        })
+        let mut config = ClientConfig::new(Arc::new(crypto));
+        config.transport_config(transport());
+        Ok(Self { config, sessions })
     }
 
     /// Connects, and opens the control stream.
@@ -147,6 +152,12 @@ impl Dialer {
             .connect_with(self.config.clone(), address, name)
             .map_err(|error| usage(&error))
     }
+}
+
+fn transport() -> Arc<TransportConfig> {
+    let mut transport = TransportConfig::default();
+    transport.keep_alive_interval(Some(KEEP_ALIVE));
+    Arc::new(transport)
 }
 
 fn usage(error: &dyn std::fmt::Display) -> ConnectError {

@@ -8,6 +8,7 @@ use quinn::VarInt;
 use rustls::pki_types::CertificateDer;
 
 use crate::crypto::Handshake;
+use crate::data::DataStreams;
 use crate::error::{EstablishError, code};
 use crate::metrics::Observed;
 use crate::stream::Stream;
@@ -78,6 +79,12 @@ impl Connection {
                 Err(EstablishError::NoStream { limit })
             }
         }
+    }
+
+    /// The streams that the client opens beside the control stream.
+    #[must_use]
+    pub fn data_streams(&self) -> DataStreams {
+        DataStreams::new(self.connection.clone(), Arc::clone(&self.observed))
     }
 
     /// Ends it with an application error code (RFC 9000 section 10.2).

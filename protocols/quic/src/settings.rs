@@ -36,6 +36,8 @@ pub struct Settings {
     pub max_handshakes: usize,
     /// When an address is validated first.
     pub retry: Retry,
+    /// Streams that a client may have open beside the control stream.
+    pub max_streams: u32,
     /// Bytes of one stream that a client may send before they are read.
     pub stream_receive_window: u32,
     /// The same of all streams of one connection together.
@@ -56,6 +58,7 @@ impl Default for Settings {
             handshake_timeout: Duration::from_secs(10),
             max_handshakes: 1_024,
             retry: Retry::Above(128),
+            max_streams: 16,
             stream_receive_window: 256 << 10,
             receive_window: 1 << 20,
             send_window: 1 << 20,
@@ -64,6 +67,9 @@ impl Default for Settings {
         }
     }
 }
+
+/// Streams of a connection: far more than anybody needs, and fewer than RFC 9000 section 4.6 forbids.
+const MOST_STREAMS: u32 = 1 << 20;
 
 impl Settings {
     pub(crate) fn transport(&self, metrics: &Arc<Metrics>) -> Arc<TransportConfig> {
@@ -75,8 +81,10 @@ impl Settings {
         transport
             .max_idle_timeout(idle)
             .keep_alive_interval((!keep_alive.is_zero()).then_some(keep_alive))
-            // The control stream: what came on another one nobody would read.
-            .max_concurrent_bidi_streams(VarInt::from_u32(1))
+            // With the control stream.
+            .max_concurrent_bidi_streams(VarInt::from_u32(
+                self.max_streams.saturating_add(1).min(MOST_STREAMS),
+            ))
             // MQTT has no use for them.
             .max_concurrent_uni_streams(VarInt::from_u32(0))
             .datagram_receive_buffer_size(None)

@@ -9,10 +9,11 @@ use std::task::{Context, Poll};
 use quinn::{Connection, RecvStream, SendStream, StoppedError};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use crate::data::DataStream;
 use crate::error::code;
 use crate::metrics::Observed;
 
-type Stopped =
+pub(crate) type Stopped =
     Pin<Box<dyn Future<Output = Result<Option<quinn::VarInt>, StoppedError>> + Send + Sync>>;
 
 /// A bidirectional stream as one byte stream. It is the control stream of its connection: shut down, the
@@ -75,6 +76,16 @@ impl Stream {
     pub async fn open(connection: Connection) -> io::Result<Self> {
         let (send, receive) = connection.open_bi().await?;
         Ok(Self::new(connection, send, receive))
+    }
+
+    /// The client's side of a connection: opens another stream. The gateway looks at it after CONNACK.
+    ///
+    /// # Errors
+    ///
+    /// If the connection is lost.
+    pub async fn open_data(&self) -> io::Result<DataStream> {
+        let (send, receive) = self.connection.open_bi().await?;
+        Ok(DataStream::new(send, receive))
     }
 }
 

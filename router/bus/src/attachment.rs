@@ -6,12 +6,13 @@ use std::task::Waker;
 
 use crate::access::Denial;
 use crate::bus::{Bus, PublishRefusal, Published};
+use crate::channel::Channel;
 use crate::client_id::ClientId;
 use crate::drops::DropReason;
 use crate::message::Message;
 use crate::qos::QoS;
 use crate::session::{
-    Durable, Encoder, Ended, Fenced, Leftovers, Receive, Received, Released, Session,
+    Durable, Encoder, Ended, Fenced, Inbound, Leftovers, Receive, Received, Released, Session,
 };
 use crate::store::{Claim, Epoch, Origin, SessionChange, StoreError, Ticket};
 use crate::subscriber::Subscriber;
@@ -271,10 +272,10 @@ impl Bus {
         self.timers.schedule(now, at, timer);
     }
 
-    /// Counts QoS 0 messages that a connection of `session` took and never wrote.
-    pub fn count_unsent(&self, session: &Session, count: u64) {
+    /// Counts QoS 0 messages that a connection of `session` took and did not write.
+    pub fn count_unsent(&self, session: &Session, reason: DropReason, count: u64) {
         let mut state = session.lock();
-        state.drop_messages(self.shared_state(), DropReason::ConnectionClosed, count);
+        state.drop_messages(self.shared_state(), reason, count);
         if state.ended
             && let Some(drops) = state.drops.take()
         {
@@ -401,9 +402,50 @@ impl Attachment {
         }))
     }
 
+    /// One stream more, for a connection that has several.
+    pub fn open_channel(&self) -> Result<Channel, Fenced> {
+        let mut state = self.session.lock_as(self.epoch)?;
+        let channel = self.bus.new_channel();
+        state.open_channel(channel);
+        Ok(channel)
+    }
+
+    /// The client says nothing more on a stream: what it would receive there goes out on the first one from now
+    /// on. Gives back how many QoS 2 messages that take from its Receive Maximum were received on the stream
+    /// and not released: nobody can release them there.
+    pub fn end_channel(&self, channel: Channel) -> Result<u32, Fenced> {
+        Ok(self.session.lock_as(self.epoch)?.end_channel(channel))
+    }
+
+    /// The stream is no more. `out` gets everything that is encoded for the client, so that nothing encoded
+    /// later is meant for it. `lost`: the client may not have got what was sent on it; acknowledged messages
+    /// are sent again on the first stream, and those encoded and not yet sent among them.
+    pub fn close_channel(
+        &self,
+        channel: Channel,
+        lost: bool,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Fenced> {
+        let mut state = self.session.lock_as(self.epoch)?;
+        state.close_channel(self.bus.shared_state(), channel, lost, out);
+        Ok(())
+    }
+
     /// Makes or replaces a subscription and lets its retained messages go out. SUBACK waits for the ticket.
     pub fn subscribe(
         &self,
+        now: Timestamp,
+        filter: TopicFilter,
+        options: SubscriptionOptions,
+        identifier: Option<NonZeroU32>,
+    ) -> Result<(QoS, Ticket), SubscribeRefusal> {
+        self.subscribe_on(None, now, filter, options, identifier)
+    }
+
+    /// The same on one of the streams of the connection.
+    pub fn subscribe_on(
+        &self,
+        channel: Option<Channel>,
         now: Timestamp,
         filter: TopicFilter,
         options: SubscriptionOptions,
@@ -419,7 +461,8 @@ impl Attachment {
             .access()
             .subscribe(self.session.id(), &filter, options.qos)
             .map_err(|_: Denial| SubscribeRefusal::NotAuthorized)?;
-        let subscription = Arc::new(Subscription::new(filter, options, identifier));
+        let subscription = Subscription::new(filter, options, identifier).on(channel);
+        let subscription = Arc::new(subscription);
         let mut state = self
             .session
             .lock_as(self.epoch)
@@ -581,39 +624,52 @@ impl Attachment {
         self.session.complete(self.epoch, packet_id, now)
     }
 
-    /// Notes that the client publishes a QoS 2 message.
-    pub fn begin_receiving(&self, packet_id: NonZeroU16) -> Result<Receive, Fenced> {
+    /// Notes that the client publishes a QoS 2 message; `dup` is what it says of it.
+    pub fn begin_receiving(
+        &self,
+        message: impl Into<Inbound>,
+        dup: bool,
+    ) -> Result<Receive, Fenced> {
         let mut state = self.session.lock_as(self.epoch)?;
-        Ok(state.receiving.insert(packet_id, self.epoch))
+        Ok(state.receiving.insert(message.into(), dup, self.epoch))
     }
 
     /// The QoS 2 message is kept when `ticket` is complete; a repetition is acknowledged then, too.
-    pub fn receiving_until(&self, packet_id: NonZeroU16, ticket: &Ticket) -> Result<(), Fenced> {
+    pub fn receiving_until(
+        &self,
+        message: impl Into<Inbound>,
+        ticket: &Ticket,
+    ) -> Result<(), Fenced> {
         if self.bus.shared.durable {
             let mut state = self.session.lock_as(self.epoch)?;
-            state.receiving.set_ticket(packet_id, ticket);
+            state.receiving.set_ticket(message.into(), ticket);
         }
         Ok(())
     }
 
     /// Takes [`Self::begin_receiving`] back: the message was refused, its identifier is free. `false`
     /// when the client has released it meanwhile.
-    pub fn refuse_receiving(&self, packet_id: NonZeroU16) -> Result<bool, Fenced> {
+    pub fn refuse_receiving(&self, message: impl Into<Inbound>) -> Result<bool, Fenced> {
         let mut state = self.session.lock_as(self.epoch)?;
-        Ok(state.receiving.remove(packet_id) == Some(self.epoch))
+        Ok(state.receiving.remove(message.into()) == Some(self.epoch))
     }
 
     /// The client released a QoS 2 message. PUBCOMP waits for the ticket.
-    pub fn release(&self, packet_id: NonZeroU16) -> Result<(Released, Ticket), Fenced> {
+    pub fn release(&self, message: impl Into<Inbound>) -> Result<(Released, Ticket), Fenced> {
+        let message = message.into();
         let mut state = self.session.lock_as(self.epoch)?;
-        let released = match state.receiving.remove(packet_id) {
+        let released = match state.receiving.release(message, self.epoch) {
             None => Released::Unknown,
             Some(epoch) if epoch == self.epoch => Released::Here,
             Some(_) => Released::Before,
         };
-        // Also when it is unknown: an earlier PUBREL may be on its way to the engine.
-        if let Some(durable) = state.keeper() {
-            durable.note(SessionChange::Released(packet_id));
+        // Also when it is unknown: an earlier PUBREL may be on its way to the engine. The engine knows nothing of
+        // streams: where two of them use one identifier, it is free when both have released it.
+        if state.keeper().is_some()
+            && !state.receiving.has(message.packet_id)
+            && let Some(durable) = state.keeper()
+        {
+            durable.note(SessionChange::Released(message.packet_id));
         }
         Ok((released, state.tell(self.bus.shared_state())))
     }

@@ -12,10 +12,11 @@
 //! 4. A durable engine is told everything in one append; its ticket is the caller's.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use crate::access::Access;
 use crate::budget::MemoryBudget;
+use crate::channel::Channel;
 use crate::client_id::ClientId;
 use crate::counters::Counters;
 use crate::drops::{ClientDrops, DropReason};
@@ -96,6 +97,7 @@ pub struct Bus {
     pub(crate) access: Arc<dyn Access>,
     clock: Arc<dyn Clock>,
     next_key: AtomicU64,
+    channels: AtomicU32,
     purge_turn: AtomicU64,
 }
 
@@ -138,6 +140,7 @@ impl Bus {
             clock,
             // 0 is the gateway itself: `PublisherKey::GATEWAY`.
             next_key: AtomicU64::new(1),
+            channels: AtomicU32::new(0),
             purge_turn: AtomicU64::new(0),
         })
     }
@@ -178,6 +181,11 @@ impl Bus {
     /// The bus's clock.
     pub fn now(&self) -> Timestamp {
         self.clock.now()
+    }
+
+    /// A number for a stream that no other has.
+    pub(crate) fn new_channel(&self) -> Channel {
+        Channel::nth(self.channels.fetch_add(1, Ordering::Relaxed))
     }
 
     /// A number for a subscriber that is no session.
@@ -393,7 +401,7 @@ impl Bus {
                     message: stored,
                     targets: Arc::clone(targets),
                     next: first.len(),
-                    references: std::mem::take(post.references),
+                    references: std::mem::take(post.context.references),
                     memory_full: post.memory_full,
                     origin,
                     retained,
@@ -413,7 +421,7 @@ impl Bus {
         let refused = post.memory_full;
         let mut ticket = retained;
         if durable {
-            ticket = self.keep(&message, post.references, origin.as_ref(), ticket);
+            ticket = self.keep(&message, post.context.references, origin.as_ref(), ticket);
         }
         if refused {
             ticket = Ticket::failed(StoreError::Full);
@@ -587,7 +595,8 @@ impl Bus {
                 None => self.refuse(DropReason::NoSharedMember),
             }
             if self.shared.durable {
-                let _ = self.keep(&message_view, post.references, None, Ticket::ready());
+                let references = post.context.references;
+                let _ = self.keep(&message_view, references, None, Ticket::ready());
             }
         }
     }
@@ -640,10 +649,8 @@ pub enum Progress {
 
 /// The deliveries of one publish.
 struct Post<'a> {
-    now: Timestamp,
+    context: DeliveryContext<'a>,
     touched: &'a mut Vec<Arc<dyn Subscriber>>,
-    mailbox: &'a mut Mailbox,
-    references: &'a mut Vec<Reference>,
     served: usize,
     /// A session that must not lose the message had no memory for it.
     memory_full: bool,
@@ -657,10 +664,12 @@ impl<'a> Post<'a> {
         references: &'a mut Vec<Reference>,
     ) -> Self {
         Self {
-            now,
+            context: DeliveryContext {
+                now,
+                mailbox,
+                references,
+            },
             touched,
-            mailbox,
-            references,
             served: 0,
             memory_full: false,
         }
@@ -673,13 +682,8 @@ impl<'a> Post<'a> {
         message: &Message<'_>,
         subscriptions: &[Arc<Subscription>],
     ) -> Delivery {
-        let mut context = DeliveryContext {
-            now: self.now,
-            mailbox: self.mailbox,
-            references: self.references,
-        };
         self.served += 1;
-        let delivery = subscriber.deliver(message, subscriptions, &mut context);
+        let delivery = subscriber.deliver(message, subscriptions, &mut self.context);
         let wake = match delivery {
             Delivery::Sent { wake } | Delivery::Queued { wake } => wake,
             Delivery::Dropped { reason, wake } => {

@@ -12,6 +12,7 @@ mod access;
 mod attachment;
 mod budget;
 mod bus;
+mod channel;
 mod client_id;
 mod counters;
 mod drops;
@@ -41,6 +42,7 @@ pub use access::{Access, AccessFuture, AllowAll, Credentials, Denial};
 pub use attachment::{AttachRefusal, Attachment, ConnectRequest, Departure, SubscribeRefusal};
 pub use budget::{Charge, MemoryBudget};
 pub use bus::{Bus, FanOut, Progress, PublishRefusal, Published};
+pub use channel::Channel;
 pub use client_id::{ClientId, ClientIdError};
 pub use counters::{Counter, Counters};
 pub use drops::{ClientDrops, DropCounters, DropReason};
@@ -49,7 +51,8 @@ pub use message::{ENCODING_SLOTS, Message, PublisherKey, StoredMessage};
 pub use properties::{MessageProperty, Properties, PropertiesBuilder, PropertyTooLong};
 pub use qos::QoS;
 pub use session::{
-    Encoder, EndReason, Ended, Fenced, Outgoing, Receive, Received, Released, Session, TooLarge,
+    Encoder, EndReason, Ended, Fenced, Inbound, Outgoing, Receive, Received, Released, Session,
+    TooLarge,
 };
 pub use settings::{Settings, SharedStrategy, SlowConsumerPolicy};
 pub use store::{

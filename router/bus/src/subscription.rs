@@ -3,6 +3,7 @@
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
+use crate::channel::Channel;
 use crate::qos::QoS;
 use crate::topic::TopicFilter;
 
@@ -61,6 +62,7 @@ pub struct Subscription {
     filter: TopicFilter,
     options: SubscriptionOptions,
     identifier: Option<NonZeroU32>,
+    channel: Option<Channel>,
     /// Cleared under the subscriber's lock, where delivery looks at it again: routes found a
     /// moment ago may still name a subscription that has ended.
     live: AtomicBool,
@@ -80,9 +82,17 @@ impl Subscription {
             filter,
             options,
             identifier,
+            channel: None,
             live: AtomicBool::new(true),
             slot: AtomicU32::new(u32::MAX),
         }
+    }
+
+    /// The same, made on this stream of its connection.
+    #[must_use]
+    pub const fn on(mut self, channel: Option<Channel>) -> Self {
+        self.channel = channel;
+        self
     }
 
     /// What it matches.
@@ -98,6 +108,11 @@ impl Subscription {
     /// The identifier the client gave it (MQTT 5.0 section 3.8.2.1.2).
     pub const fn identifier(&self) -> Option<NonZeroU32> {
         self.identifier
+    }
+
+    /// The stream that it was made on, unless that is the one that the connection has begun on.
+    pub const fn channel(&self) -> Option<Channel> {
+        self.channel
     }
 
     /// Whether it still stands.

@@ -193,7 +193,8 @@ impl Publisher {
         let client = self.connection.as_ref().unwrap();
         let sent = &mut self.open[at];
         if sent.qos == QoS::ExactlyOnce
-            && let Receive::Repeated(ticket) = client.attachment.begin_receiving(sent.id).unwrap()
+            && let Receive::Repeated(ticket) =
+                client.attachment.begin_receiving(sent.id, true).unwrap()
         {
             sent.ticket = Some(ticket);
             return;

@@ -170,7 +170,8 @@ fn what_a_connection_took_and_never_wrote_is_counted_for_its_client_also_after_t
     let client = bus.connect("c");
     let session = std::sync::Arc::clone(client.attachment.session());
     client.disconnect(Departure::Normal);
-    bus.bus.count_unsent(&session, 3);
+    bus.bus
+        .count_unsent(&session, DropReason::ConnectionClosed, 3);
     assert_eq!(
         bus.bus
             .client_drops(session.id())

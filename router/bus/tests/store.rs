@@ -258,7 +258,8 @@ fn mqtt_4_3_3_a_repetition_is_acknowledged_when_the_first_is_kept_and_not_before
     store.hold();
     let first = publish_2(&publisher, 1, "m");
     let publisher = bus.connect_durable("p");
-    let Receive::Repeated(again) = publisher.attachment.begin_receiving(id(1)).unwrap() else {
+    let Receive::Repeated(again) = publisher.attachment.begin_receiving(id(1), true).unwrap()
+    else {
         panic!("it is a repetition");
     };
     assert_eq!(again.result(), None);

@@ -45,6 +45,8 @@ pub enum Carrier {
     Tls,
     /// WebSocket over TCP.
     WebSocket,
+    /// QUIC.
+    Quic,
 }
 
 impl Carrier {
@@ -55,6 +57,7 @@ impl Carrier {
             Self::Tcp => "mqtt",
             Self::Tls => "mqtts",
             Self::WebSocket => "ws",
+            Self::Quic => "quic",
         }
     }
 }
@@ -294,7 +297,10 @@ impl Broker {
             }
             Kind::Rumqttd(binary) => {
                 durable("it keeps nothing on the disk")?;
-                only_tcp(carrier, "our build of rumqttd is without TLS and WebSocket")?;
+                only_tcp(
+                    carrier,
+                    "our build of rumqttd is without TLS and WebSocket, and it does not speak QUIC",
+                )?;
                 let (process, [v3, v5]) = Process::launch(patience, |_, [v3, v5]| {
                     let mut command = Command::new(binary);
                     command.args(["--v4", &v3.to_string(), "--v5", &v5.to_string()]);
@@ -319,7 +325,9 @@ impl Broker {
 fn only_tcp(carrier: Carrier, why: &str) -> Result<(), NotStarted> {
     match carrier {
         Carrier::Tcp => Ok(()),
-        Carrier::Tls | Carrier::WebSocket => Err(NotStarted::NotCompared(why.to_owned())),
+        Carrier::Tls | Carrier::WebSocket | Carrier::Quic => {
+            Err(NotStarted::NotCompared(why.to_owned()))
+        }
     }
 }
 
@@ -331,6 +339,9 @@ const DURABLE: [(&str, &str); 2] = [
     ),
     ("limits.max_queued_size=1GiB", "the same in bytes"),
 ];
+
+/// The file by which the gateway says that it listens, where that cannot be tried.
+const READY: &str = "ready.json";
 
 fn tidegate(binary: &Path, start: Start<'_>) -> Result<Instance, NotStarted> {
     let Start {
@@ -360,14 +371,28 @@ fn tidegate(binary: &Path, start: Start<'_>) -> Result<Instance, NotStarted> {
                 set(format!("listeners.{scheme}.enabled=false"));
             }
         }
-        if carrier == Carrier::Tls {
-            let (file, key) = (certificate.certificate(), certificate.key());
-            set(format!("listeners.mqtts.tls.cert={}", file.display()));
-            set(format!("listeners.mqtts.tls.key={}", key.display()));
+        if let Carrier::Tls | Carrier::Quic = carrier {
+            let (name, file, key) = (
+                carrier.scheme(),
+                certificate.certificate(),
+                certificate.key(),
+            );
+            set(format!("listeners.{name}.tls.cert={}", file.display()));
+            set(format!("listeners.{name}.tls.key={}", key.display()));
         }
         command
     };
     let (process, address, metrics) = match start.data {
+        None if carrier == Carrier::Quic => {
+            let launched =
+                Process::launch_with_file(start.patience, READY, |directory, [address]| {
+                    let mut command = command(&directory.join("data"), address, None);
+                    command.arg("--ready-file").arg(directory.join(READY));
+                    Ok(command)
+                });
+            let (process, [address]) = launched?;
+            (process, address, None)
+        }
         None => {
             let launched = Process::launch(start.patience, |directory, [address]| {
                 Ok(command(&directory.join("data"), address, None))
@@ -451,6 +476,10 @@ fn start_mosquitto(binary: &Path, start: Start<'_>) -> Result<Instance, NotStart
             command(directory, &format!("{plain}{address}protocol websockets\n"))
         })
         .map(|(process, [address, _])| (process, [address])),
+        Carrier::Quic => {
+            let why = "it does not speak QUIC";
+            return Err(NotStarted::NotCompared(why.to_owned()));
+        }
     };
     match launched {
         Ok((process, [address])) => Ok(Instance {

@@ -27,7 +27,9 @@ pub use chart::Chart;
 pub use interrupt::{is_interrupted, listen};
 pub use load::load;
 pub use machine::Machine;
-pub use order::{Idle, Order, Pace, Queues, Retained, Sessions, Shape, Traffic, Version, Workload};
+pub use order::{
+    Handshakes, Idle, Order, Pace, Queues, Retained, Sessions, Shape, Traffic, Version, Workload,
+};
 pub use page::{DATA, DIRECTORY, files, plain, read, write};
 pub use reply::{Appends, Connections, Durable, Latency, Measurement, Queued, Reply, Stored};
 pub use report::{

@@ -13,9 +13,10 @@ pub struct Order {
     pub v3: SocketAddr,
     /// Where the broker speaks MQTT 5.0; for most brokers the same.
     pub v5: SocketAddr,
-    /// The scheme of what carries MQTT there: `mqtt`, `mqtts` or `ws`. Traffic is over `mqtt` only.
+    /// The scheme of what carries MQTT there: `mqtt`, `mqtts`, `ws` or `quic`. Traffic is not over
+    /// `ws`; what has clients that are away, or retained messages, is over `mqtt` only.
     pub scheme: String,
-    /// The certificate authority of the broker's certificate (PEM), for `mqtts`.
+    /// The certificate authority of the broker's certificate (PEM), for `mqtts` and `quic`.
     pub authority: Option<PathBuf>,
     /// The broker's process: its processor time and memory are what is measured.
     pub pid: u32,
@@ -39,6 +40,8 @@ pub struct Order {
 pub enum Workload {
     /// Messages from publishers to subscribers.
     Traffic(Traffic),
+    /// Connections that are opened and left at once.
+    Handshakes(Handshakes),
     /// Connections that do nothing.
     Idle(Idle),
     /// Retained messages, sent to whoever subscribes.
@@ -53,7 +56,10 @@ impl Workload {
     /// Whether messages are part of it.
     #[must_use]
     pub fn delivers(&self) -> bool {
-        !matches!(self, Self::Idle(_) | Self::Sessions(_))
+        !matches!(
+            self,
+            Self::Handshakes(_) | Self::Idle(_) | Self::Sessions(_)
+        )
     }
 }
 
@@ -122,6 +128,16 @@ pub enum Pace {
     /// Open loop: this many messages a second of all publishers together, whatever the broker does.
     /// Latency is counted from when a message should have been sent.
     Rate(u32),
+}
+
+/// Connections that are opened and, once they are let in, left.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Handshakes {
+    /// The protocol's version.
+    pub version: Version,
+    /// Clients at a time.
+    pub at_once: u32,
 }
 
 /// Connections that do nothing: each has one subscription of its own.

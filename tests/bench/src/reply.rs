@@ -69,12 +69,13 @@ pub struct Latency {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Connections {
-    /// Connections a second, each with handshakes, CONNECT and SUBSCRIBE answered.
+    /// Connections a second, each with handshakes and CONNECT answered, and SUBSCRIBE where they stay.
     pub rate: f64,
     /// Processor time of the broker for each, in microseconds.
     pub cpu: f64,
-    /// Growth of the broker's resident memory for each, in bytes.
-    pub bytes: f64,
+    /// Growth of the broker's resident memory for each, in bytes, where they stay.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<f64>,
 }
 
 /// What was acknowledged because it was kept, and what the disk would allow.

@@ -301,7 +301,7 @@ impl Figures {
             resident: spread(|round| Some(round.resident as f64)),
             connect_rate: spread(|round| Some(round.connections?.rate)),
             connect_cpu: spread(|round| Some(round.connections?.cpu)),
-            connection_bytes: spread(|round| Some(round.connections?.bytes)),
+            connection_bytes: spread(|round| round.connections?.bytes),
             kept_rate: spread(|round| kept_rate(round.durable?)),
             bare_rate: spread(|round| Some(round.durable?.disk?.grouped)),
             of_bare: spread(|round| {
@@ -333,6 +333,18 @@ impl Figures {
             duplicated: sum(|round| round.duplicated),
             out_of_order: sum(|round| round.out_of_order),
         })
+    }
+}
+
+impl Figures {
+    /// Processor time per delivery; where there are none, per connection.
+    pub(crate) fn any_cpu(&self) -> Option<Spread> {
+        self.cpu.or(self.connect_cpu)
+    }
+
+    /// Deliveries a second; where there are none, connections.
+    pub(crate) fn any_rate(&self) -> Option<Spread> {
+        self.connect_rate.or(self.rate)
     }
 }
 
@@ -384,6 +396,15 @@ impl Report {
         self.scenarios
             .sort_by_key(|ran| all.iter().position(|one| one.name == ran.name));
         Ok(self)
+    }
+
+    /// What stands beside a scenario, of the same run.
+    #[must_use]
+    pub fn beside(&self, ran: &Ran) -> Option<&Ran> {
+        let all = Scenario::all();
+        let beside = all.iter().find(|one| one.name == ran.name)?.beside?;
+        let other = self.scenarios.iter().find(|one| one.name == beside)?;
+        (other.earlier == ran.earlier).then_some(other)
     }
 
     /// The figures of a broker in a scenario.

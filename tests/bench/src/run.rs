@@ -148,11 +148,14 @@ fn short(outcome: &Outcome) -> String {
         );
     }
     if let Some(connections) = measurement.connections {
+        let bytes = connections
+            .bytes
+            .map(|bytes| format!(" and {} bytes", grouped(bytes)));
         return format!(
-            "{} connections/s, {} µs of CPU and {} bytes each",
+            "{} connections/s, {} µs of CPU{} each",
             grouped(connections.rate),
             micros(connections.cpu),
-            grouped(connections.bytes)
+            bytes.unwrap_or_default()
         );
     }
     let deliveries = measurement.deliveries as f64;

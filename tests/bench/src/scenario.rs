@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use crate::broker::Carrier;
-use crate::order::{Idle, Pace, Queues, Retained, Sessions, Shape, Traffic, Version, Workload};
+use crate::order::{
+    Handshakes, Idle, Pace, Queues, Retained, Sessions, Shape, Traffic, Version, Workload,
+};
 
 /// A scenario.
 #[derive(Clone, Debug)]
@@ -16,6 +18,8 @@ pub struct Scenario {
     pub carrier: Carrier,
     /// What the load process is asked to do.
     pub workload: Workload,
+    /// The scenario that it is compared with, which differs from it in what carries MQTT only.
+    pub beside: Option<&'static str>,
     /// What is asked of the gateway, besides that nothing is lost or comes twice.
     pub targets: Vec<Target>,
 }
@@ -25,6 +29,11 @@ pub struct Scenario {
 pub enum Target {
     /// Processor time per delivery, as a part of what the reference needs in the same run.
     Cpu(f64),
+    /// Processor time per delivery, or per connection where there are none, as a multiple of what the gateway
+    /// itself needs in the scenario beside it, in the same run.
+    CpuBeside(f64),
+    /// Deliveries or connections a second, as a part of the same.
+    RateBeside(f64),
     /// Deliveries a second, as a part of what the best of the others reach in the same run: at least 1.
     Rate,
     /// The median of latency, as a part of the reference's.
@@ -84,6 +93,7 @@ impl Scenario {
     #[must_use]
     pub fn all() -> Vec<Self> {
         let mut all = traffic();
+        all.extend(secured());
         all.extend(idle());
         all.push(Self {
             name: "retained-storm",
@@ -96,6 +106,7 @@ impl Scenario {
                 payload: PAYLOAD,
                 subscribers: 10,
             }),
+            beside: None,
             targets: Vec::new(),
         });
         all.extend(durable());
@@ -117,7 +128,7 @@ impl Scenario {
         match &self.workload {
             Workload::Traffic(traffic) => traffic.durable,
             Workload::Queues(_) | Workload::Sessions(_) => true,
-            Workload::Idle(_) | Workload::Retained(_) => false,
+            Workload::Handshakes(_) | Workload::Idle(_) | Workload::Retained(_) => false,
         }
     }
 
@@ -137,7 +148,7 @@ impl Scenario {
     /// which they come to rest.
     pub fn divide(&mut self, by: u32) {
         match &mut self.workload {
-            Workload::Traffic(_) | Workload::Retained(_) => {}
+            Workload::Traffic(_) | Workload::Handshakes(_) | Workload::Retained(_) => {}
             Workload::Idle(idle) => {
                 idle.first = idle.first.div_ceil(by);
                 idle.connections = idle.connections.div_ceil(by);
@@ -157,6 +168,7 @@ impl Scenario {
     pub fn expected(&self, warm_up: f64, seconds: f64) -> Duration {
         let seconds = match &self.workload {
             Workload::Traffic(_) => warm_up + seconds + 1.0,
+            Workload::Handshakes(_) => warm_up + seconds + 0.5,
             Workload::Idle(idle) => 2.0 * idle.settle + f64::from(idle.connections) / 2_000.0,
             Workload::Retained(_) => warm_up + seconds + 2.0,
             Workload::Queues(queues) => {
@@ -181,6 +193,7 @@ fn traffic() -> Vec<Scenario> {
             title,
             carrier: Carrier::Tcp,
             workload: Workload::Traffic(workload),
+            beside: None,
             targets,
         }
     };
@@ -318,8 +331,83 @@ fn traffic() -> Vec<Scenario> {
     ]
 }
 
+/// What differs in what carries MQTT: TLS over TCP, and QUIC beside it, which nobody else speaks. What is asked
+/// of QUIC are bounds of our own, somewhat above what was measured.
+fn secured() -> Vec<Scenario> {
+    let tls = |name, title, workload, targets| Scenario {
+        name,
+        title,
+        carrier: Carrier::Tls,
+        workload,
+        beside: None,
+        targets,
+    };
+    let quic = |name, title, workload, beside, targets| Scenario {
+        name,
+        title,
+        carrier: Carrier::Quic,
+        workload,
+        beside: Some(beside),
+        targets,
+    };
+    let qos0 = || Workload::Traffic(ONE_TO_ONE);
+    let qos1 = || {
+        Workload::Traffic(Traffic {
+            qos: 1,
+            ..ONE_TO_ONE
+        })
+    };
+    let handshakes = || {
+        Workload::Handshakes(Handshakes {
+            version: Version::V3,
+            at_once: 32,
+        })
+    };
+    vec![
+        tls(
+            "tls-one-to-one-qos0",
+            "50 pairs, QoS 0, TLS",
+            qos0(),
+            vec![Target::Cpu(0.08), Target::Rate],
+        ),
+        quic(
+            "quic-one-to-one-qos0",
+            "50 pairs, QoS 0, QUIC",
+            qos0(),
+            "tls-one-to-one-qos0",
+            vec![Target::CpuBeside(3.0), Target::RateBeside(0.33)],
+        ),
+        tls(
+            "tls-one-to-one-qos1",
+            "50 pairs, QoS 1, TLS",
+            qos1(),
+            vec![Target::Cpu(0.08), Target::Rate],
+        ),
+        quic(
+            "quic-one-to-one-qos1",
+            "50 pairs, QoS 1, QUIC",
+            qos1(),
+            "tls-one-to-one-qos1",
+            vec![Target::CpuBeside(2.5), Target::RateBeside(0.4)],
+        ),
+        tls(
+            "tls-handshakes",
+            "32 clients that connect and leave, again and again, TLS",
+            handshakes(),
+            Vec::new(),
+        ),
+        quic(
+            "quic-handshakes",
+            "32 clients that connect and leave, again and again, QUIC",
+            handshakes(),
+            "tls-handshakes",
+            vec![Target::CpuBeside(2.5), Target::RateBeside(0.33)],
+        ),
+    ]
+}
+
 fn idle() -> Vec<Scenario> {
-    let scenario = |name, title, carrier, bytes| Scenario {
+    let scenario = |name, title, carrier, beside, bytes| Scenario {
         name,
         title,
         carrier,
@@ -329,6 +417,7 @@ fn idle() -> Vec<Scenario> {
             connections: 10_000,
             settle: 10.0,
         }),
+        beside,
         targets: vec![bytes],
     };
     vec![
@@ -336,19 +425,29 @@ fn idle() -> Vec<Scenario> {
             "idle-tcp",
             "10,000 connections that do nothing, TCP",
             Carrier::Tcp,
+            None,
             Target::Bytes(3_072.0, Some(2_048.0)),
         ),
         scenario(
             "idle-tls",
             "10,000 connections that do nothing, TLS",
             Carrier::Tls,
+            None,
             Target::Bytes(12_288.0, None),
         ),
         scenario(
             "idle-websocket",
             "10,000 connections that do nothing, WebSocket",
             Carrier::WebSocket,
+            None,
             Target::Bytes(4_096.0, None),
+        ),
+        scenario(
+            "idle-quic",
+            "10,000 connections that do nothing, QUIC",
+            Carrier::Quic,
+            Some("idle-tls"),
+            Target::Bytes(49_152.0, Some(32_768.0)),
         ),
     ]
 }
@@ -359,6 +458,7 @@ fn durable() -> Vec<Scenario> {
         title,
         carrier: Carrier::Tcp,
         workload,
+        beside: None,
         targets,
     };
     let acknowledged = Target::Durable {

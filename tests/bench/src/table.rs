@@ -107,6 +107,46 @@ impl Table {
         table
     }
 
+    /// What another carrier costs: each scenario that has one beside it, as a part or a multiple of it.
+    #[must_use]
+    pub fn beside(report: &Report) -> Self {
+        let mut table = Self::new(
+            3,
+            &[
+                "scenario",
+                "beside",
+                "broker",
+                "a second",
+                "CPU each",
+                "p50",
+                "p99",
+                "bytes per connection",
+            ],
+        );
+        for ran in &report.scenarios {
+            let Some(beside) = report.beside(ran) else {
+                continue;
+            };
+            let brokers = ran.results.iter().map(|at| at.broker.as_str());
+            table.rows.extend(brokers.filter_map(|broker| {
+                let own = report.figures(&ran.name, broker)?;
+                let other = report.figures(&beside.name, broker)?;
+                let part = |pick: fn(&Figures) -> Option<Spread>| ratio(pick(own), pick(other));
+                Some(vec![
+                    ran.name.clone(),
+                    beside.name.clone(),
+                    broker.to_owned(),
+                    part(Figures::any_rate),
+                    part(Figures::any_cpu),
+                    part(|figures| figures.p50),
+                    part(|figures| figures.p99),
+                    part(|figures| figures.connection_bytes),
+                ])
+            }));
+        }
+        table
+    }
+
     /// What it takes to keep messages before they are acknowledged.
     #[must_use]
     pub fn durable(report: &Report) -> Self {

@@ -41,7 +41,12 @@ pub fn verdicts(report: &Report) -> Vec<Verdict> {
         let known = scenarios.iter().find(|scenario| scenario.name == ran.name);
         let targets = known.map_or(&[][..], |scenario| &scenario.targets);
         for broker in report.brokers.iter().filter(|broker| broker.tidegate) {
-            let judge = Judge { report, ran };
+            let judge = Judge {
+                report,
+                ran,
+                broker: &broker.name,
+                scenario: known,
+            };
             let own = report.figures(&ran.name, &broker.name);
             let verdicts = targets.iter().map(|target| judge.target(*target, own));
             all.extend(verdicts.chain([lossless(own)]).map(|judged| Verdict {
@@ -64,6 +69,9 @@ pub fn verdicts(report: &Report) -> Vec<Verdict> {
 struct Judge<'a> {
     report: &'a Report,
     ran: &'a Ran,
+    /// The build of the gateway that is judged.
+    broker: &'a str,
+    scenario: Option<&'a Scenario>,
 }
 
 struct Judged {
@@ -88,6 +96,24 @@ impl Judge<'_> {
         };
         match target {
             Target::Cpu(most) => part("CPU per delivery", most, |figures| figures.cpu),
+            Target::CpuBeside(most) => {
+                let (name, part) = self.part_of_beside(own, Figures::any_cpu);
+                Judged {
+                    what: self.cpu_of(),
+                    target: format!("at most {most} of {name}'s"),
+                    figure: part.map(micros),
+                    met: part.map(|part| part <= most),
+                }
+            }
+            Target::RateBeside(least) => {
+                let (name, part) = self.part_of_beside(own, Figures::any_rate);
+                Judged {
+                    what: self.rate_of(),
+                    target: format!("at least {least} of {name}'s"),
+                    figure: part.map(micros),
+                    met: part.map(|part| part >= least),
+                }
+            }
             Target::P50(most) => part("p50", most, |figures| figures.p50),
             Target::P99(most) => part("p99", most, |figures| figures.p99),
             Target::Rate => self.rate(own),
@@ -134,6 +160,32 @@ impl Judge<'_> {
                 let figure = own.and_then(|own| own.restart);
                 at_most("seconds to start again", most, micros, figure)
             }
+        }
+    }
+
+    /// The scenario beside this one, and a figure as a part of what the same build has there.
+    fn part_of_beside(&self, own: Option<&Figures>, pick: Pick) -> (&str, Option<f64>) {
+        let name = self.scenario.and_then(|scenario| scenario.beside);
+        let part = || {
+            let beside = self.report.beside(self.ran)?;
+            let other = self.report.figures(&beside.name, self.broker)?;
+            let (own, other) = (pick(own?)?, pick(other)?);
+            (other.median > 0.0).then(|| own.median / other.median)
+        };
+        (name.unwrap_or("nothing"), part())
+    }
+
+    fn cpu_of(&self) -> &'static str {
+        match self.ran.workload.delivers() {
+            true => "CPU per delivery",
+            false => "CPU per connection",
+        }
+    }
+
+    fn rate_of(&self) -> &'static str {
+        match self.ran.workload.delivers() {
+            true => "deliveries/s",
+            false => "connections/s",
         }
     }
 

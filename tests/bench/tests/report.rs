@@ -9,9 +9,9 @@
 use std::fs;
 
 use tidegate_bench::{
-    Absent, Appends, AtBroker, Chart, Compared, Connections, DIRECTORY, Durable, Latency, Machine,
-    Measurement, Outcome, Queued, Ran, Report, Scenario, Settings, Spread, Stored, Table, Word,
-    files, missing, plain, read, verdicts,
+    Absent, Appends, AtBroker, Chart, Compared, Connections, DIRECTORY, Durable, Earlier, Latency,
+    Machine, Measurement, Outcome, Queued, Ran, Report, Scenario, Settings, Spread, Stored, Table,
+    Word, files, missing, plain, read, verdicts,
 };
 use tidegate_tests::workspace;
 
@@ -40,7 +40,7 @@ fn connections(bytes: f64) -> Measurement {
         connections: Some(Connections {
             rate: 4_000.0,
             cpu: 55.5,
-            bytes,
+            bytes: Some(bytes),
         }),
         ..Measurement::default()
     }
@@ -246,6 +246,78 @@ fn a_connection_is_judged_by_its_bytes() {
         let cells = row(&table, &["idle-tcp", "tidegate"]);
         assert_eq!(cells[2..4], ["4,000", "55.5"]);
         assert!(Table::deliveries(&report).is_empty());
+    }
+}
+
+#[test]
+fn quic_is_judged_by_tls_in_the_same_run() {
+    let (tls, quic) = ("tls-one-to-one-qos0", "quic-one-to-one-qos0");
+    let own = |name, deliveries, cpu| {
+        let at = AtBroker::new("tidegate", vec![measured(second(deliveries, cpu))]);
+        ran(name, vec![at])
+    };
+    let [cpu, rate] = ["CPU per delivery", "deliveries/s"];
+    for (deliveries, times, words) in [
+        (1_000, 1.0, (Word::Met, Word::Met)),
+        (1_000, 100.0, (Word::NotMet, Word::Met)),
+        (1, 1.0, (Word::Met, Word::NotMet)),
+    ] {
+        let mut report = report(vec![
+            own(tls, 1_000, 2.0),
+            own(quic, deliveries, 2.0 * times),
+        ]);
+        let found = (word(&report, quic, cpu), word(&report, quic, rate));
+        assert_eq!(found, words, "{deliveries}, {times}");
+        let cells = row(&Table::beside(&report), &[quic, tls, "tidegate"]);
+        let times = times as u64;
+        assert!(cells[4].starts_with(&times.to_string()), "{cells:?}");
+        // The other is of an earlier run.
+        report.scenarios[0].earlier = Some(Earlier {
+            date: "2026-11-21T20:00:00Z".to_owned(),
+            commit: "abc1233".to_owned(),
+        });
+        assert_eq!(word(&report, quic, cpu), Word::Unknown);
+        assert!(Table::beside(&report).is_empty());
+    }
+}
+
+#[test]
+fn a_handshake_is_judged_by_its_cost_and_has_no_bytes() {
+    let handshakes = |name, rate, cpu| {
+        let mut measurement = connections(0.0);
+        measurement.connections = Some(Connections {
+            rate,
+            cpu,
+            bytes: None,
+        });
+        ran(
+            name,
+            vec![AtBroker::new("tidegate", vec![measured(measurement)])],
+        )
+    };
+    let report = report(vec![
+        handshakes("tls-handshakes", 2_000.0, 200.0),
+        handshakes("quic-handshakes", 1_900.0, 2_000.0),
+    ]);
+    let name = "quic-handshakes";
+    assert_eq!(word(&report, name, "CPU per connection"), Word::NotMet);
+    assert_eq!(word(&report, name, "connections/s"), Word::Met);
+    let cells = row(&Table::connections(&report), &[name, "tidegate"]);
+    assert_eq!(cells[2..5], ["1,900", "2,000", "–"]);
+}
+
+#[test]
+fn what_stands_beside_a_scenario_differs_in_its_carrier_only() {
+    let all = Scenario::all();
+    let pairs = all
+        .iter()
+        .filter_map(|one| Some((one, one.beside?)))
+        .collect::<Vec<_>>();
+    assert!(!pairs.is_empty());
+    for (one, beside) in pairs {
+        let beside = all.iter().find(|other| other.name == beside).unwrap();
+        assert_eq!(one.workload, beside.workload, "{}", one.name);
+        assert_ne!(one.carrier, beside.carrier, "{}", one.name);
     }
 }
 

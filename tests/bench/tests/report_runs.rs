@@ -202,6 +202,64 @@ fn rumqttd_is_measured_over_tcp_and_left_out_over_tls() {
 }
 
 #[test]
+fn quic_is_measured_beside_tls_and_kept_when_something_is_added() {
+    let place = Place::new();
+    let run = |scenarios: &[&str], options: &[&str]| {
+        let mut command = place.bench(options);
+        for scenario in scenarios {
+            command.args(["--scenario", scenario]);
+        }
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{}", said(&output));
+        output
+    };
+    let scenarios = ["tls-one-to-one", "quic-one-to-one", "idle-quic"];
+    let others = ["tls-handshakes", "quic-handshakes"];
+    let options = &["--divide", "100", "--broker", "tidegate"][..];
+    run(&[&scenarios[..], &others].concat(), options);
+    for (name, other) in [
+        ("quic-one-to-one-qos0", "tls-one-to-one-qos0"),
+        ("quic-one-to-one-qos1", "tls-one-to-one-qos1"),
+        ("quic-handshakes", "tls-handshakes"),
+    ] {
+        let report = place.report();
+        let ran = report.scenarios.iter().find(|ran| ran.name == name);
+        let beside = report.beside(ran.unwrap()).unwrap();
+        assert_eq!(beside.name, other);
+        for name in [name, other] {
+            let figures = at(&report, name, "tidegate").figures.unwrap();
+            assert_eq!((figures.lost, figures.duplicated), (0, 0), "{name}");
+        }
+    }
+    let output = run(&["fan-in"], &[options, &["--add"]].concat());
+    let page = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(page.contains("fan-in-qos0"), "{page}");
+    assert_eq!(place.report().scenarios.len(), 8);
+    let page = fs::read_to_string(place.path("out").join("results.md")).unwrap();
+    for text in ["## QUIC beside TLS", "| quic-handshakes | tls-handshakes |"] {
+        assert!(page.contains(text), "no {text} in\n{page}");
+    }
+}
+
+#[test]
+fn who_does_not_speak_quic_is_not_compared() {
+    let place = Place::new();
+    let peer = gateway_as_peer("peer", &place);
+    let output = place
+        .bench(&["--scenario", "quic", "--peer", &peer])
+        .args(["--load", &measures(&place)])
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", said(&output));
+    for ran in place.report().scenarios {
+        for at in ran.results.iter().filter(|at| at.broker != "tidegate") {
+            let why = at.missing().map(|missing| missing.word);
+            assert_eq!(why, Some("not compared"), "{}: {at:?}", ran.name);
+        }
+    }
+}
+
+#[test]
 fn a_peer_that_never_listens_fails_and_is_ended() {
     let place = Place::new();
     let pid = place.path("pid");

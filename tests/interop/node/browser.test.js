@@ -2,7 +2,8 @@
 'use strict';
 
 const assert = require('node:assert/strict');
-const { execFile } = require('node:child_process');
+const { execFile, spawn } = require('node:child_process');
+const dgram = require('node:dgram');
 const { once } = require('node:events');
 const fs = require('node:fs');
 const http = require('node:http');
@@ -168,6 +169,85 @@ for (const scheme of ['ws', 'wss']) {
     });
   }
 }
+
+/** The file that a command of the README writes. */
+function readme(name) {
+  const text = fs.readFileSync(path.join(__dirname, '..', '..', '..', 'README.md'), 'utf8');
+  const begin = `cat > target/try/${name} <<'END'\n`;
+  assert.ok(text.includes(begin), `the README has no ${name}`);
+  return text.split(begin)[1].split('\nEND\n')[0];
+}
+
+/** The lines that a process prints, one at a time. */
+async function* lines(stream) {
+  let rest = '';
+  for await (const chunk of stream) {
+    const parts = (rest + chunk).split('\n');
+    rest = parts.pop();
+    yield* parts;
+  }
+}
+
+/** The NAT of the README: where it is, the ports that the gateway sees, and what makes it forget. */
+async function nat(processes) {
+  const [host, port] = server.addresses.quic.split(':');
+  assert.equal(host, '127.0.0.1');
+  const probe = dgram.createSocket('udp4');
+  probe.bind(0, host);
+  await once(probe, 'listening');
+  const listen = probe.address().port;
+  await new Promise((resolve) => probe.close(resolve));
+  const script = spawn('python3', ['-c', readme('nat.py'), listen, port], {
+    stdio: ['pipe', 'pipe', 'inherit'],
+  });
+  processes.push(script);
+  const forget = () => script.stdin.write('\n');
+  return { url: `quic://127.0.0.1:${listen}`, ports: lines(script.stdout), forget };
+}
+
+test('README: a device on QUIC and a page see each other while the device moves', options, async () => {
+  const page = await subscribe(server.url('ws'), 'hello/device', 5);
+  await reaches(page, 'subscriptions', 1);
+  const processes = [];
+  try {
+    const { url, ports, forget } = await nat(processes);
+    const client = (command, ...more) => {
+      const connection = ['--url', url, '--ca', server.authority, '-q', '1'];
+      const child = spawn(process.env.TIDEGATE_BIN, [command, ...connection, ...more]);
+      processes.push(child);
+      return child;
+    };
+    const subscriber = client('sub', '-t', 'hello/browser', '--debug');
+    for await (const line of lines(subscriber.stderr)) {
+      if (line.startsWith('subscribed to')) break;
+    }
+    const heard = lines(subscriber.stdout);
+    const device = client('pub', '-t', 'hello/device', '-l');
+    for (let count = 1; count <= 3; count += 1) {
+      device.stdin.write(`line ${count}\n`);
+      await reaches(page, 'messages', count);
+      await page.evaluate(
+        (text) => globalThis.client.publishAsync('hello/browser', text, { qos: 1 }),
+        `hi ${count}`,
+      );
+      assert.equal((await heard.next()).value, `hi ${count}`);
+      // Both came out at a port of their own.
+      for (const line of [await ports.next(), await ports.next()]) {
+        assert.match(line.value, /^the gateway sees port \d+$/);
+      }
+      forget();
+    }
+    device.stdin.end();
+    const [code] = await once(device, 'exit');
+    assert.equal(code, 0);
+    const messages = await page.evaluate(() => globalThis.seen.messages);
+    assert.deepEqual(messages, ['line 1', 'line 2', 'line 3']);
+  } finally {
+    for (const child of processes) child.kill('SIGKILL');
+  }
+  await page.evaluate(() => globalThis.client.endAsync());
+  await page.close();
+});
 
 /** What becomes of a WebSocket that a page opens: `open`, or why not as the browser tells it. */
 async function attempt(page) {

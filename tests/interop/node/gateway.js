@@ -9,7 +9,9 @@ const path = require('node:path');
 const { setTimeout: pause } = require('node:timers/promises');
 
 /** The listeners that exist when nobody says anything, by the names that URLs have for them. */
-const SCHEMES = ['mqtt', 'mqtts', 'ws', 'wss'];
+const LISTENERS = ['mqtt', 'mqtts', 'ws', 'wss', 'quic'];
+/** Those that MQTT.js can speak to. */
+const SCHEMES = LISTENERS.filter((name) => name !== 'quic');
 
 /**
  * Starts a gateway on free ports. Its `addresses` are by name of the listener, `authority` is the file
@@ -73,7 +75,7 @@ class Gateway {
   /** Starts the process: on free ports, or on those that it had before. */
   async run() {
     fs.rmSync(this.file('ready.json'), { force: true });
-    const binds = [...SCHEMES.map((name) => [name, `listeners.${name}.bind`]), ['http', 'http.bind']];
+    const binds = [...LISTENERS.map((name) => [name, `listeners.${name}.bind`]), ['http', 'http.bind']];
     const sets = binds.flatMap(([name, key]) => [
       '--set',
       `${key}=${this.addresses[name] ?? '127.0.0.1:0'}`,

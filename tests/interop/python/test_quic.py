@@ -67,6 +67,24 @@ def acknowledge(first, identifier):
 DISCONNECT = packet(0xE0, b"")
 
 
+def split(read, packets):
+    """Moves whole packets from what was read to a queue, as type and body."""
+    while len(read) >= 2:
+        size, shift, at = 0, 0, 1
+        while True:
+            if at >= len(read):
+                return
+            byte = read[at]
+            size |= (byte & 0x7F) << shift
+            at, shift = at + 1, shift + 7
+            if byte < 0x80:
+                break
+        if len(read) < at + size:
+            return
+        packets.put_nowait((read[0], bytes(read[at : at + size])))
+        del read[: at + size]
+
+
 class Device(QuicConnectionProtocol):
     """A connection of aioquic, its events turned into futures and its control stream into packets."""
 
@@ -77,9 +95,13 @@ class Device(QuicConnectionProtocol):
         self.bytes, self.packets = bytearray(), asyncio.Queue()
         self.finished = asyncio.Event()
         self.stream = None
+        # Further streams, by their identifiers.
+        self.further = {}
 
     def quic_event_received(self, event):
-        if isinstance(event, HandshakeCompleted) and not self.completed.done():
+        if getattr(event, "stream_id", None) in self.further:
+            self.further[event.stream_id].happened(event)
+        elif isinstance(event, HandshakeCompleted) and not self.completed.done():
             self.completed.set_result(event)
         elif isinstance(event, ConnectionTerminated) and not self.terminated.done():
             self.terminated.set_result(event)
@@ -87,27 +109,11 @@ class Device(QuicConnectionProtocol):
                 self.completed.cancel()
         elif isinstance(event, StreamDataReceived) and event.stream_id == self.stream:
             self.bytes += event.data
-            self.split()
+            split(self.bytes, self.packets)
             if event.end_stream:
                 self.finished.set()
         elif isinstance(event, (StreamReset, StopSendingReceived)):
             self.finished.set()
-
-    def split(self):
-        while len(self.bytes) >= 2:
-            size, shift, at = 0, 0, 1
-            while True:
-                if at >= len(self.bytes):
-                    return
-                byte = self.bytes[at]
-                size |= (byte & 0x7F) << shift
-                at, shift = at + 1, shift + 7
-                if byte < 0x80:
-                    break
-            if len(self.bytes) < at + size:
-                return
-            self.packets.put_nowait((self.bytes[0], bytes(self.bytes[at : at + size])))
-            del self.bytes[: at + size]
 
     def send(self, *packets):
         if self.stream is None:
@@ -230,8 +236,8 @@ def test_what_is_published_over_quic_is_received_elsewhere_and_back(broker, neig
     async def exchange():
         async with device(broker) as quic:
             assert (await quic.completed).alpn_protocol == "mqtt"
-            # A second stream would be one that nobody reads.
-            assert quic._quic._remote_max_streams_bidi == 1
+            # The control stream, and `quic.max_streams` beside it.
+            assert quic._quic._remote_max_streams_bidi == 17
             await quic.begin()
             quic.send(subscribe("to/quic/#", 2))
             assert (await quic.answer(0x90))[-1] == 2

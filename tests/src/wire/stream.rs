@@ -110,6 +110,15 @@ impl Stream {
         }
     }
 
+    /// The TLS session alone, for whoever goes on without this: its socket must be at hand already.
+    #[must_use]
+    pub fn into_tls(self) -> Option<ClientConnection> {
+        match self.carrier {
+            Carrier::Bytes(Bare::Tls(tls)) => Some(tls.conn),
+            Carrier::Bytes(Bare::Tcp(_)) | Carrier::WebSocket(_) => None,
+        }
+    }
+
     /// The code with which the server closed a WebSocket.
     #[must_use]
     pub fn close_code(&self) -> Option<u16> {

@@ -17,6 +17,7 @@ mod publisher;
 mod reason;
 mod server;
 mod state;
+mod streams;
 mod subscriber;
 mod transport;
 mod url;

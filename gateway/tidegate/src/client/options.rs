@@ -21,6 +21,9 @@ pub(crate) struct ConnectArguments {
     /// Where the gateway is
     #[arg(long, default_value = "mqtt://127.0.0.1:1883")]
     pub(crate) url: ServerUrl,
+    /// Over QUIC: send PUBLISH and SUBSCRIBE, and receive, on a stream beside the control stream
+    #[arg(long)]
+    pub(crate) data_stream: bool,
     /// The version of MQTT to speak
     #[arg(short = 'V', long, value_enum, default_value = "5")]
     pub(crate) mqtt_version: MqttVersion,

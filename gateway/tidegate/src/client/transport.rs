@@ -15,6 +15,7 @@ use tokio_rustls::TlsConnector;
 use super::connection::ANSWER;
 use super::error::ClientError;
 use super::options::{ConnectArguments, TlsArguments};
+use super::streams::TwoStreams;
 use super::websocket;
 
 /// What a handshake that does not begin may mean.
@@ -53,7 +54,10 @@ impl<'a> Dialer<'a> {
             ));
         }
         if !kind.is_quic() && arguments.early_data {
-            return usage(format!("--early-data is for quic; the URL says {scheme}"));
+            return usage(format!("--early-data is for QUIC; the URL says {scheme}"));
+        }
+        if !kind.is_quic() && arguments.data_stream {
+            return usage(format!("--data-stream is for QUIC; the URL says {scheme}"));
         }
         let security = if kind.is_quic() {
             let config = tls_config(&arguments.tls)?;
@@ -99,7 +103,12 @@ async fn dial(
         let mut found = lookup_host(address).await.map_err(unreachable)?;
         let nowhere = || io::Error::new(ErrorKind::NotFound, "the name has no address");
         let address = found.next().ok_or_else(nowhere).map_err(unreachable)?;
-        return quic(arguments, dialer, address, first).await;
+        let control = quic(arguments, dialer, address, first).await?;
+        if !arguments.data_stream {
+            return Ok(Box::new(control));
+        }
+        let data = control.open_data().await.map_err(unreachable)?;
+        return Ok(Box::new(TwoStreams::new(control, data)));
     }
     let stream = TcpStream::connect(address).await.map_err(unreachable)?;
     stream.set_nodelay(true).map_err(unreachable)?;
@@ -125,7 +134,7 @@ async fn quic(
     dialer: &tidegate_quic::Dialer,
     address: SocketAddr,
     first: &mut Vec<u8>,
-) -> Result<Box<dyn Transport>, ClientError> {
+) -> Result<tidegate_quic::Stream, ClientError> {
     let ConnectArguments { url, tls, .. } = arguments;
     let connected = if arguments.early_data {
         let connected = dialer.connect_early(address, &url.host, first).await;
@@ -139,7 +148,7 @@ async fn quic(
     } else {
         dialer.connect(address, &url.host).await
     };
-    let stream = connected.map_err(|error| match error {
+    connected.map_err(|error| match error {
         ConnectError::Usage(text) => ClientError::Usage(text),
         error => {
             let hint = match &error {
@@ -157,8 +166,7 @@ async fn quic(
                 hint,
             }
         }
-    })?;
-    Ok(Box::new(stream))
+    })
 }
 
 const fn describe(early: EarlyData) -> &'static str {

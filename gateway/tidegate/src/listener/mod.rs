@@ -218,19 +218,21 @@ impl Listener {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         match verdict {
-            Verdict::Serve(place) => {
-                let listener = Arc::clone(self);
-                let serving = place.serve(stream, peer);
-                tokio::spawn(async move {
-                    if let Served::Foreign(foreign, source) = serving.await {
-                        listener.complain_mqtt(source, foreign);
-                    }
-                });
-            }
+            Verdict::Serve(place) => self.spawn(place.serve(stream, peer)),
             Verdict::Tell(refused) => {
                 tokio::spawn(refused.tell(stream));
             }
         }
+    }
+
+    /// Serves a connection in a task of its own.
+    fn spawn(self: &Arc<Self>, serving: impl Future<Output = Served> + Send + 'static) {
+        let listener = Arc::clone(self);
+        tokio::spawn(async move {
+            if let Served::Foreign(foreign, source) = serving.await {
+                listener.complain_mqtt(source, foreign);
+            }
+        });
     }
 
     // ---- what goes wrong --------------------------------------------------------------------

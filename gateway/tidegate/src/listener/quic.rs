@@ -6,12 +6,13 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::task::Context;
 
 use tidegate_mqtt::{Peer, Place};
 use tidegate_quic::{Arrival, Connection, EstablishError, Server, code};
 use tidegate_tls::{Acceptor, ClientCertificate};
 
-use super::{Listener, Reason, Verdict};
+use super::{Listener, Reason};
 use crate::drain::Drain;
 
 impl Listener {
@@ -89,7 +90,11 @@ impl Listener {
             }
         };
         match connection.control_stream().await {
-            Ok(stream) => self.hand_over(stream, peer, Verdict::Serve(place)),
+            Ok(control) => {
+                let mut streams = connection.data_streams();
+                let next = move |cx: &mut Context<'_>| streams.poll_next(cx);
+                self.spawn(place.serve_streams(control, next, peer));
+            }
             Err(error) => self.complain_quic(address, &error),
         }
     }

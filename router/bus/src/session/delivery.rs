@@ -9,6 +9,7 @@ use super::inflight::{Flight, Identifiers, Step};
 use super::queue::{ITEM_OVERHEAD, Item, Line, Queue};
 use super::state::State;
 use super::{EndReason, Outgoing, Shared, TooLarge};
+use crate::channel::{Channel, has_channel, part};
 use crate::drops::DropReason;
 use crate::message::Message;
 use crate::qos::QoS;
@@ -35,7 +36,7 @@ impl Offer<'_> {
             stage,
             qos: self.qos,
             retain: self.retain,
-            identifiers: self.identifiers.clone(),
+            identifiers: part(&self.identifiers).1.into(),
             shared: share_of(self.shared),
         }
     }
@@ -161,8 +162,8 @@ impl State {
             } else {
                 None
             };
-            // They are for sending it again.
-            let identifiers = if keep {
+            // They are for sending it again, or for giving it up with the stream it went out on.
+            let identifiers = if keep || has_channel(&offer.identifiers) {
                 offer.identifiers.clone()
             } else {
                 Identifiers::new()
@@ -182,15 +183,16 @@ impl State {
             None
         };
         let expires_in = offer.message.expires_at.map(|at| at.seconds_left(now));
-        self.encode(
-            offer.message,
-            offer.qos,
-            offer.retain,
-            false,
+        let outgoing = Outgoing {
+            qos: offer.qos,
+            retain: offer.retain,
+            dup: false,
             packet_id,
-            &offer.identifiers,
+            subscription_identifiers: &offer.identifiers,
+            channel: None,
             expires_in,
-        )?;
+        };
+        self.encode(offer.message, &outgoing)?;
         if let Some(id) = packet_id {
             if let Some(link) = self.link.as_deref_mut() {
                 link.take_quota();
@@ -203,44 +205,69 @@ impl State {
         Ok(())
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the parts of one packet")]
+    // Once for each delivery.
+    #[inline(always)]
     pub(super) fn encode(
         &mut self,
         message: &Message<'_>,
-        qos: QoS,
-        retain: bool,
-        dup: bool,
-        packet_id: Option<NonZeroU16>,
-        identifiers: &[u32],
-        expires_in: Option<u32>,
+        outgoing: &Outgoing<'_>,
+    ) -> Result<(), DropReason> {
+        if has_channel(outgoing.subscription_identifiers) {
+            return self.encode_on_channel(message, outgoing);
+        }
+        self.encode_as(message, outgoing)
+    }
+
+    /// Apart, so that it costs those nothing who have no channels.
+    #[cold]
+    #[inline(never)]
+    fn encode_on_channel(
+        &mut self,
+        message: &Message<'_>,
+        outgoing: &Outgoing<'_>,
+    ) -> Result<(), DropReason> {
+        let link = self.link.as_deref();
+        let Some(chosen) = link.map(|link| link.channels.choose(outgoing)) else {
+            return Ok(());
+        };
+        if let Some(flight) = outgoing.packet_id.and_then(|id| self.inflight.get_mut(id)) {
+            // It is sent there, and nowhere else that it could have been.
+            let channel = chosen.channel.map(Channel::get).into_iter();
+            let identifiers = chosen.subscription_identifiers.iter().copied();
+            flight.identifiers = channel.chain(identifiers).collect();
+        }
+        self.encode_as(message, &chosen)
+    }
+
+    #[inline(always)]
+    fn encode_as(
+        &mut self,
+        message: &Message<'_>,
+        outgoing: &Outgoing<'_>,
     ) -> Result<(), DropReason> {
         // Callers hold a link; without one there is nothing to encode for.
         let Some(link) = self.link.as_deref_mut() else {
             return Ok(());
         };
-        let outgoing = Outgoing {
-            qos,
-            retain,
-            dup,
-            packet_id,
-            subscription_identifiers: identifiers,
-            expires_in,
-        };
-        if let Err(TooLarge) =
-            link.encoder
-                .publish(link.outbox.buffer(message.size()), message, &outgoing)
-        {
-            // MQTT-3.1.2-25: as if sending it had been completed.
-            if let Some(flight) = packet_id.and_then(|id| self.inflight.remove(id))
-                && let Some(id) = packet_id
-            {
-                self.note_closed(id, flight);
+        let out = link.outbox.buffer(message.size());
+        if let Err(TooLarge) = link.encoder.publish(out, message, outgoing) {
+            if let Some(id) = outgoing.packet_id {
+                self.close_unsent(id);
             }
             return Err(DropReason::PacketTooLarge);
         }
-        link.sent[qos as usize] += 1;
+        link.sent[outgoing.qos as usize] += 1;
         link.sent_payload += message.payload.len() as u64;
         Ok(())
+    }
+
+    /// Closes the exchange of a message that is too large for the client, as if sending it had been
+    /// completed (MQTT-3.1.2-25).
+    #[cold]
+    fn close_unsent(&mut self, id: NonZeroU16) {
+        if let Some(flight) = self.inflight.remove(id) {
+            self.note_closed(id, flight);
+        }
     }
 
     /// The client is away, or its connection is about to end.

@@ -13,6 +13,7 @@ use super::queue::Item;
 use super::state::State;
 use hashbrown::HashMap;
 
+use crate::channel::part;
 use crate::client_id::ClientId;
 use crate::message::StoredMessage;
 use crate::store::{
@@ -337,7 +338,8 @@ pub(super) fn entry_of(place: u64, stage: Stage, item: &Item) -> QueueEntry {
         stage,
         qos: item.qos,
         retain: item.retain,
-        identifiers: item.identifiers.clone(),
+        // What stream it goes out on is nothing to keep.
+        identifiers: part(&item.identifiers).1.into(),
         shared: share_of(item.shared.as_ref()),
     }
 }

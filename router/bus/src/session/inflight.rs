@@ -84,13 +84,15 @@ impl InFlight {
         let id = match NonZeroU16::new(self.first_free) {
             Some(id) => {
                 let slot = &mut self.slots[usize::from(id.get()) - 1];
-                if let Slot::Free(next) = *slot {
-                    self.first_free = next;
-                    if next == 0 {
-                        self.last_free = 0;
-                    }
-                }
+                // The list names free places only.
+                let Slot::Free(next) = *slot else {
+                    return None;
+                };
                 *slot = Slot::Used(flight);
+                self.first_free = next;
+                if next == 0 {
+                    self.last_free = 0;
+                }
                 id
             }
             None => {
@@ -151,6 +153,15 @@ impl InFlight {
             .and_then(|(_, id)| NonZeroU16::new(id))
     }
 
+    /// Every exchange with its identifier.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (NonZeroU16, &Flight)> {
+        let slots = self.slots.iter().zip(1..=u16::MAX);
+        slots.filter_map(|(slot, id)| match slot {
+            Slot::Used(flight) => NonZeroU16::new(id).map(|id| (id, flight)),
+            Slot::Free(_) => None,
+        })
+    }
+
     /// Every exchange.
     pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Flight> {
         self.slots.iter_mut().filter_map(|slot| match slot {
@@ -168,18 +179,38 @@ impl InFlight {
         let Slot::Used(flight) = std::mem::replace(slot, Slot::Free(0)) else {
             return None;
         };
+        self.free(id);
+        Some(flight)
+    }
+
+    /// Closes an exchange that has come to `step`, and frees its identifier; whether it took from the
+    /// window. `None` when there is none.
+    ///
+    /// Once for each acknowledgement: the exchange is dropped where it stands, not moved out.
+    pub(crate) fn close(&mut self, id: NonZeroU16, step: Step) -> Option<bool> {
+        let slot = self.slots.get_mut(usize::from(id.get()) - 1)?;
+        let counted = match slot {
+            Slot::Used(flight) if flight.step == step => flight.counted,
+            _ => return None,
+        };
+        *slot = Slot::Free(0);
+        self.free(id);
+        Some(counted)
+    }
+
+    /// Puts a place that has just become free at the end of the list.
+    fn free(&mut self, id: NonZeroU16) {
         self.used -= 1;
         if self.used == 0 && self.slots.len() > 64 {
             // A burst that has passed gives its memory back; all identifiers are free.
             *self = Self::default();
-            return Some(flight);
+            return;
         }
         match NonZeroU16::new(self.last_free) {
             Some(last) => self.slots[usize::from(last.get()) - 1] = Slot::Free(id.get()),
             None => self.first_free = id.get(),
         }
         self.last_free = id.get();
-        Some(flight)
     }
 
     /// Every identifier in use, in the order of sending.
@@ -249,6 +280,21 @@ mod tests {
         assert_eq!(flights.in_order().last(), Some(&gap));
         assert_eq!(flights.drain().len(), 65_535);
         assert_eq!(flights.len(), 0);
+    }
+
+    #[test]
+    fn only_an_exchange_that_has_come_so_far_is_closed() {
+        let mut flights = InFlight::default();
+        let ids: Vec<_> = (0..2).map(|n| flights.insert(flight(n)).unwrap()).collect();
+        flights.get_mut(ids[1]).unwrap().counted = false;
+        assert_eq!(flights.close(ids[0], Step::Complete), None);
+        assert_eq!(flights.len(), 2);
+        assert_eq!(flights.close(ids[0], Step::Acknowledge), Some(true));
+        assert_eq!(flights.close(ids[0], Step::Acknowledge), None);
+        assert_eq!(flights.close(ids[1], Step::Acknowledge), Some(false));
+        assert_eq!(flights.len(), 0);
+        assert_eq!(flights.insert(flight(2)), Some(ids[0]));
+        assert_eq!(flights.insert(flight(3)), Some(ids[1]));
     }
 
     #[test]

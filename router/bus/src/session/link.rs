@@ -4,8 +4,10 @@ use std::collections::VecDeque;
 use std::num::NonZeroU16;
 use std::task::Waker;
 
+use super::channels::Channels;
 use super::outbox::Outbox;
 use crate::budget::MemoryBudget;
+use crate::channel::Channel;
 use crate::message::Message;
 use crate::qos::QoS;
 use crate::store::Ticket;
@@ -21,8 +23,11 @@ pub struct Outgoing<'a> {
     pub dup: bool,
     /// The packet identifier, at QoS 1 and 2.
     pub packet_id: Option<NonZeroU16>,
-    /// The identifiers of all matching subscriptions.
+    /// The Subscription Identifiers of all matching subscriptions; inside this crate the numbers of their
+    /// channels may stand in front of them.
     pub subscription_identifiers: &'a [u32],
+    /// The stream that it goes out on, unless that is the one that the connection has begun on.
+    pub channel: Option<Channel>,
     /// Seconds until the message expires, time in the gateway deducted (MQTT-3.3.2-6).
     pub expires_in: Option<u32>,
 }
@@ -91,6 +96,8 @@ pub(crate) struct Link {
     /// Sent since the counters were told, by QoS, and their payload.
     pub(super) sent: [u32; 3],
     pub(super) sent_payload: u64,
+    /// The streams of the connection beside the one it has begun on.
+    pub(super) channels: Channels,
     charged: usize,
     /// Charged for what the connection has taken and not yet written.
     taken: usize,
@@ -111,6 +118,7 @@ impl Link {
             patience_millis,
             sent: [0; 3],
             sent_payload: 0,
+            channels: Channels::default(),
             charged: 0,
             taken: 0,
         }

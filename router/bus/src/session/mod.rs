@@ -27,6 +27,7 @@
 //!    the queue, nothing of that line passes it.
 //! 5. What is lost is counted, once, with a reason: by [`State::drop_messages`].
 
+mod channels;
 mod delivery;
 mod durable;
 mod inflight;
@@ -48,7 +49,7 @@ use parking_lot::{Mutex, MutexGuard};
 
 pub(crate) use durable::Durable;
 pub use link::{Encoder, EndReason, Outgoing, TooLarge};
-pub use receiving::Receive;
+pub use receiving::{Inbound, Receive};
 pub(crate) use state::{Leftovers, State};
 
 use crate::budget::MemoryBudget;
@@ -362,6 +363,13 @@ fn merge(
     publisher_is_self: bool,
 ) -> Option<Merged> {
     let mut merged: Option<Merged> = None;
+    // Nearly always there is one, and it stands: nothing to go through.
+    if let [only] = subscriptions
+        && only.is_live()
+    {
+        add_to(&mut merged, only, publisher_is_self);
+        return merged;
+    }
     for subscription in subscriptions {
         if subscription.is_live() {
             add_to(&mut merged, subscription, publisher_is_self);
@@ -403,6 +411,9 @@ fn add_to(merged: &mut Option<Merged>, subscription: &Subscription, publisher_is
     // Two subscriptions with one identifier give it twice (MQTT 5.0 section 3.3.4).
     if let Some(identifier) = subscription.identifier() {
         merged.identifiers.push(identifier.get());
+    }
+    if let Some(channel) = subscription.channel() {
+        channels::add_channel(&mut merged.identifiers, channel);
     }
 }
 

@@ -8,7 +8,7 @@ use super::delivery::first_step;
 use super::inflight::{Flight, Step};
 use super::queue::{ITEM_OVERHEAD, Item, Line, Popped};
 use super::state::State;
-use super::{EndReason, Ended, Received, Shared};
+use super::{EndReason, Ended, Outgoing, Received, Shared};
 use crate::drops::DropReason;
 use crate::qos::QoS;
 use crate::store::{Place, SessionChange, Ticket};
@@ -240,16 +240,17 @@ impl State {
         }
         let expires_in = item.message.expires_at().map(|at| at.seconds_left(now));
         let message = item.message.as_message();
-        self.encode(
-            &message,
-            item.qos,
-            item.retain,
-            false,
+        let outgoing = Outgoing {
+            qos: item.qos,
+            retain: item.retain,
+            dup: false,
             packet_id,
-            &item.identifiers,
+            subscription_identifiers: &item.identifiers,
+            channel: None,
             expires_in,
-        )
-        .inspect_err(|_| self.restore_quota_of(packet_id))
+        };
+        self.encode(&message, &outgoing)
+            .inspect_err(|_| self.restore_quota_of(packet_id))
     }
 
     fn restore_quota_of(&mut self, packet_id: Option<NonZeroU16>) {
@@ -286,9 +287,16 @@ impl State {
         if takes_quota && let Some(link) = self.link.as_deref_mut() {
             link.take_quota();
         }
-        let view = message.as_message();
-        let sent = self.encode(&view, qos, retain, old, Some(id), &identifiers, expires_in);
-        if let Err(reason) = sent {
+        let outgoing = Outgoing {
+            qos,
+            retain,
+            dup: old,
+            packet_id: Some(id),
+            subscription_identifiers: &identifiers,
+            channel: None,
+            expires_in,
+        };
+        if let Err(reason) = self.encode(&message.as_message(), &outgoing) {
             self.restore_quota_of(Some(id));
             self.drop_messages(shared, reason, 1);
         }
@@ -324,14 +332,7 @@ impl State {
         refused: bool,
         now: Timestamp,
     ) -> bool {
-        let known = self
-            .inflight
-            .get_mut(id)
-            .is_some_and(|f| f.step == Step::Acknowledge);
-        if known {
-            self.close(shared, id, refused, now);
-        }
-        known
+        self.close(shared, id, Step::Acknowledge, refused, now)
     }
 
     pub(super) fn received(
@@ -347,7 +348,7 @@ impl State {
         match flight.step {
             Step::Acknowledge => Received::Unknown,
             Step::Receive if refused => {
-                self.close(shared, id, true, now);
+                self.close(shared, id, Step::Receive, true, now);
                 Received::Refused
             }
             Step::Receive => {
@@ -369,24 +370,25 @@ impl State {
     }
 
     pub(super) fn complete(&mut self, shared: &Shared, id: NonZeroU16, now: Timestamp) -> bool {
-        let known = self
-            .inflight
-            .get_mut(id)
-            .is_some_and(|f| f.step == Step::Complete);
-        if known {
-            self.close(shared, id, false, now);
-        }
-        known
+        self.close(shared, id, Step::Complete, false, now)
     }
 
-    fn close(&mut self, shared: &Shared, id: NonZeroU16, refused: bool, now: Timestamp) {
-        // Apart, so that where nothing is kept the exchange is not copied.
-        let counted = if self.durable.is_some() {
-            self.remove_kept(id)
+    /// Closes an exchange that has come to `step`; `false` when there is none.
+    fn close(
+        &mut self,
+        shared: &Shared,
+        id: NonZeroU16,
+        step: Step,
+        refused: bool,
+        now: Timestamp,
+    ) -> bool {
+        let closed = if self.durable.is_some() {
+            self.close_kept(id, step)
         } else {
-            self.inflight
-                .remove(id)
-                .is_some_and(|flight| flight.counted)
+            self.inflight.close(id, step)
+        };
+        let Some(counted) = closed else {
+            return false;
         };
         if refused {
             // MQTT-4.8.2-6: discarded, also when it came through a shared subscription.
@@ -398,20 +400,18 @@ impl State {
         if self.queue.is_some() || self.link.as_ref().is_some_and(|l| !l.to_send.is_empty()) {
             self.refill(shared, now);
         }
+        true
     }
-}
 
-impl State {
-    /// Closes an exchange that the engine knows of; whether it took from the window.
+    /// As [`super::inflight::InFlight::close`], for an exchange that the engine knows of.
     #[cold]
     #[inline(never)]
-    fn remove_kept(&mut self, id: NonZeroU16) -> bool {
-        let Some(flight) = self.inflight.remove(id) else {
-            return false;
-        };
+    fn close_kept(&mut self, id: NonZeroU16, step: Step) -> Option<bool> {
+        self.inflight.get_mut(id).filter(|f| f.step == step)?;
+        let flight = self.inflight.remove(id)?;
         let counted = flight.counted;
         self.note_closed(id, flight);
-        counted
+        Some(counted)
     }
 }
 

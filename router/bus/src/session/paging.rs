@@ -224,13 +224,17 @@ impl Locked<'_> {
                 Arc::new(Subscription::new(filter, options, None))
             })
         });
+        let mut identifiers = entry.identifiers;
+        if shared.is_none() {
+            self.add_channels(message.as_message().topic, &mut identifiers);
+        }
         // Charged with the page, beyond the ceiling by one page at most.
         self.session.shared.budget.reserve_anyway(ITEM_OVERHEAD);
         let item = Item {
             message,
             qos: entry.qos,
             retain: entry.retain,
-            identifiers: entry.identifiers,
+            identifiers,
             shared,
         };
         self.queue.get_or_insert_default().push_back_in(place, item);

@@ -13,6 +13,7 @@ use hashbrown::HashMap;
 
 use super::inflight::Identifiers;
 use crate::budget::Charge;
+use crate::channel::Channel;
 use crate::message::StoredMessage;
 use crate::qos::QoS;
 use crate::subscription::Subscription;
@@ -276,13 +277,14 @@ impl Queue {
             let place = front.sequence + *gone;
             *gone += 1;
             let message = messages.next()?;
+            let channel = subscription.channel().map(Channel::get);
             let identifier = subscription.identifier().map(NonZeroU32::get);
             // MQTT-3.3.1-8: sent as the result of a new subscription.
             let item = Item {
                 qos: message.qos().min(subscription.options().qos),
                 message,
                 retain: true,
-                identifiers: identifier.into_iter().collect(),
+                identifiers: channel.into_iter().chain(identifier).collect(),
                 shared: None,
             };
             let last = messages.len() == 0;

@@ -58,7 +58,7 @@ impl Session {
             state.inflight.relink();
             for id in stored.received {
                 // Of an earlier connection, whichever it was.
-                state.receiving.insert(id, Epoch::default());
+                state.receiving.insert(id.into(), false, Epoch::default());
             }
             durable.tail = stored.queued;
             state.subscriptions = subscriptions;

@@ -158,6 +158,7 @@ impl State {
             .map(|packets| link.encoder.count_unacknowledged(packets))
             .sum();
         self.drop_messages(shared, DropReason::ConnectionClosed, lost);
+        self.receiving.end_connection();
         self.holding = None;
     }
 

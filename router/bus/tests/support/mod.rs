@@ -341,7 +341,7 @@ impl Client {
 
     /// Publishes at QoS 2: whether the identifier is new.
     pub fn is_new(&self, id: NonZeroU16) -> bool {
-        matches!(self.attachment.begin_receiving(id), Ok(Receive::New))
+        matches!(self.attachment.begin_receiving(id, false), Ok(Receive::New))
     }
 
     /// How often the client was woken since the last time.

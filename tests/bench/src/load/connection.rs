@@ -1,15 +1,18 @@
 //! A connection of the event loop: what is cut of a packet, and what the socket did not take.
 
-use std::io::{ErrorKind, IoSlice, Read, Write};
+use std::io::{ErrorKind, IoSlice};
+use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
-use mio::net::TcpStream;
+use mio::{Registry, Token};
+
+use super::link::Link;
 
 /// Bytes that may wait for a socket before something is wrong.
 const MOST_WAITING: usize = 64 << 20;
 
 pub(super) struct Connection {
-    stream: TcpStream,
+    link: Link,
     /// The beginning of a packet whose end has not come.
     cut: Vec<u8>,
     /// What the socket did not take, from `written` on.
@@ -26,17 +29,17 @@ pub(super) struct Filled {
 }
 
 impl Connection {
-    pub(super) fn new(stream: TcpStream) -> Self {
+    pub(super) fn new(link: Link) -> Self {
         Self {
-            stream,
+            link,
             cut: Vec::new(),
             waiting: Vec::new(),
             written: 0,
         }
     }
 
-    pub(super) fn source(&mut self) -> &mut TcpStream {
-        &mut self.stream
+    pub(super) fn register(&mut self, registry: &Registry, token: Token) -> Result<()> {
+        Ok(self.link.register(registry, token)?)
     }
 
     /// Reads behind what was cut last time; `None` if nothing is there.
@@ -46,7 +49,7 @@ impl Connection {
             bail!("the broker sent a packet larger than any that was sent to it");
         }
         loop {
-            match self.stream.read(&mut buffer[start..]) {
+            match self.link.read(&mut buffer[start..]) {
                 Ok(0) => bail!("closed by the broker"),
                 Ok(length) => {
                     buffer[..start].copy_from_slice(&self.cut);
@@ -97,11 +100,7 @@ impl Connection {
 
     fn write(&mut self, slices: &[IoSlice<'_>]) -> Result<usize> {
         loop {
-            let written = match slices {
-                [one] => self.stream.write(one),
-                more => self.stream.write_vectored(more),
-            };
-            match written {
+            match self.link.write(slices) {
                 Ok(length) => return Ok(length),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(0),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
@@ -116,7 +115,8 @@ impl Connection {
             return Ok(false);
         }
         while self.written < self.waiting.len() {
-            match self.stream.write(&self.waiting[self.written..]) {
+            let rest = IoSlice::new(&self.waiting[self.written..]);
+            match self.link.write(&[rest]) {
                 Ok(length) => self.written += length,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
@@ -126,5 +126,25 @@ impl Connection {
         self.waiting.clear();
         self.written = 0;
         Ok(true)
+    }
+
+    /// Sends what was written and what else there is to say, where a write alone does not.
+    pub(super) fn push(&mut self) -> Result<()> {
+        self.link.push().context("closed by the broker")
+    }
+
+    /// Whether it is over QUIC: whatever comes may make room for what waits, and be answered.
+    pub(super) fn is_quic(&self) -> bool {
+        self.link.is_quic()
+    }
+
+    /// When something is to be done even if nothing comes.
+    pub(super) fn deadline(&mut self) -> Option<Instant> {
+        self.link.deadline()
+    }
+
+    /// Does what is due by now; whether anything was.
+    pub(super) fn on_time(&mut self, now: Instant) -> Result<bool> {
+        self.link.on_time(now).context("closed by the broker")
     }
 }

@@ -7,11 +7,9 @@
 
 use std::io::ErrorKind;
 use std::mem;
-use std::net;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use mio::net::TcpStream;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 
@@ -19,6 +17,7 @@ use super::clock::{self, SECOND};
 use super::connection::Connection;
 use super::latencies::Latencies;
 use super::ledger::Ledger;
+use super::link::Link;
 use super::packet::{self, Packet, kind};
 use super::publisher::{Publisher, Stamp};
 use super::receiver::{Receiver, answer};
@@ -63,6 +62,8 @@ pub(super) struct Engine {
     /// The least bytes of properties that a publisher sends with a message.
     properties: usize,
     connections: Vec<Connection>,
+    /// Whether any of them has something to do when nothing comes.
+    has_deadlines: bool,
     roles: Vec<Role>,
     publishers: Vec<Publisher>,
     /// The connection of each publisher.
@@ -107,6 +108,7 @@ impl Engine {
             payload: traffic.payload as usize,
             properties: usize::MAX,
             connections: Vec::new(),
+            has_deadlines: false,
             roles: Vec::new(),
             publishers: Vec::new(),
             connection_of: Vec::new(),
@@ -126,33 +128,33 @@ impl Engine {
         })
     }
 
-    pub(super) fn add_subscriber(&mut self, socket: net::TcpStream) -> Result<()> {
-        self.add(socket, Role::Subscriber(self.receivers.len()))?;
+    pub(super) fn add_subscriber(&mut self, link: Link) -> Result<()> {
+        self.add(link, Role::Subscriber(self.receivers.len()))?;
         self.receivers.push(Receiver::default());
         Ok(())
     }
 
     /// A subscriber to whom the broker has sent this already.
-    pub(super) fn add_resumed(&mut self, socket: net::TcpStream, received: &[u8]) -> Result<()> {
+    pub(super) fn add_resumed(&mut self, link: Link, received: &[u8]) -> Result<()> {
         let index = self.connections.len();
-        self.add_subscriber(socket)?;
+        self.add_subscriber(link)?;
         self.take(index, received, clock::now())
             .with_context(|| self.name(index))
     }
 
     /// A connection that nothing is to come on.
-    pub(super) fn add_idle(&mut self, socket: net::TcpStream) -> Result<()> {
-        self.add(socket, Role::Idle)
+    pub(super) fn add_idle(&mut self, link: Link) -> Result<()> {
+        self.add(link, Role::Idle)
     }
 
     pub(super) fn add_publisher(
         &mut self,
-        socket: net::TcpStream,
+        link: Link,
         publisher: Publisher,
         window: Window,
     ) -> Result<()> {
         self.connection_of.push(self.connections.len());
-        self.add(socket, Role::Publisher(self.publishers.len()))?;
+        self.add(link, Role::Publisher(self.publishers.len()))?;
         self.properties = self.properties.min(publisher.properties());
         self.publishers.push(publisher);
         self.ledger.add_publisher(window);
@@ -160,13 +162,11 @@ impl Engine {
         Ok(())
     }
 
-    fn add(&mut self, socket: net::TcpStream, role: Role) -> Result<()> {
-        let mut connection = Connection::new(TcpStream::from_std(socket));
+    fn add(&mut self, link: Link, role: Role) -> Result<()> {
+        let mut connection = Connection::new(link);
         let token = Token(self.connections.len());
-        // Both for good: the edge of a socket that takes more comes only after it took no more.
-        let interest = Interest::READABLE | Interest::WRITABLE;
-        let registry = self.poll.registry();
-        registry.register(connection.source(), token, interest)?;
+        connection.register(self.poll.registry(), token)?;
+        self.has_deadlines |= connection.is_quic();
         self.connections.push(connection);
         self.roles.push(role);
         Ok(())
@@ -253,7 +253,11 @@ impl Engine {
             if now >= end {
                 return Ok(());
             }
-            self.wait(&mut events, SLEEP.min(end - now))?;
+            let mut longest = SLEEP.min(end - now);
+            if self.has_deadlines {
+                longest = longest.min(self.on_time()?);
+            }
+            self.wait(&mut events, longest)?;
         }
     }
 
@@ -270,12 +274,9 @@ impl Engine {
                 continue;
             }
             if event.is_writable() {
-                let flushed = self.connections[index].flush();
-                if flushed.with_context(|| self.name(index))?
-                    && let Role::Publisher(publisher) = self.roles[index]
-                {
-                    self.make_ready(publisher);
-                }
+                let pushed = self.connections[index].push();
+                pushed.with_context(|| self.name(index))?;
+                self.flush(index)?;
             }
             if event.is_readable() || event.is_read_closed() || event.is_error() {
                 let closed = event.is_read_closed() || event.is_error();
@@ -283,6 +284,46 @@ impl Engine {
             }
         }
         Ok(())
+    }
+
+    /// Writes what waits for room.
+    fn flush(&mut self, index: usize) -> Result<()> {
+        let flushed = self.connections[index].flush();
+        if flushed.with_context(|| self.name(index))? {
+            self.say(index)?;
+        }
+        Ok(())
+    }
+
+    /// There may be something to say. A publisher says it with what it sends next.
+    fn say(&mut self, index: usize) -> Result<()> {
+        if let Role::Publisher(publisher) = self.roles[index] {
+            self.make_ready(publisher);
+            return Ok(());
+        }
+        let pushed = self.connections[index].push();
+        pushed.with_context(|| self.name(index))
+    }
+
+    /// Does on all connections what is due by now, and says how long there is nothing more to do.
+    fn on_time(&mut self) -> Result<u64> {
+        let now = Instant::now();
+        let (mut next, mut any) = (None, false);
+        for index in 0..self.connections.len() {
+            let was_due = self.connections[index].on_time(now);
+            if was_due.with_context(|| self.name(index))? {
+                any = true;
+                self.flush(index)?;
+                self.say(index)?;
+            }
+            let deadline = self.connections[index].deadline();
+            next = next.into_iter().chain(deadline).min();
+        }
+        if any {
+            return Ok(0);
+        }
+        let left = next.map(|next: Instant| next.saturating_duration_since(now).as_nanos());
+        Ok(left.map_or(u64::MAX, |left| u64::try_from(left).unwrap_or(u64::MAX)))
     }
 
     fn name(&self, index: usize) -> String {
@@ -299,7 +340,7 @@ impl Engine {
         let mut more = true;
         while more {
             let Some(filled) = self.connections[index].fill(&mut self.buffer)? else {
-                return Ok(());
+                break;
             };
             more = filled.more || is_closed;
             let now = clock::now();
@@ -308,6 +349,11 @@ impl Engine {
             let buffer = mem::take(&mut self.buffer);
             self.take(index, &buffer[..filled.length], now)?;
             self.buffer = buffer;
+        }
+        if self.connections[index].is_quic() {
+            // What has come may have made room for what waits, and is acknowledged.
+            self.flush(index)?;
+            self.say(index)?;
         }
         Ok(())
     }
@@ -420,7 +466,8 @@ impl Engine {
                     publishing.publish(connection, window, count, scratch, time)
                 }
             };
-            sent.with_context(|| self.name(index))?;
+            sent.and_then(|()| self.connections[index].push())
+                .with_context(|| self.name(index))?;
         }
         self.ready = ready;
         Ok(())

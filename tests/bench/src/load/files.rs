@@ -13,6 +13,7 @@ pub(super) fn needed(workload: &Workload) -> u64 {
             let idle = traffic.idle_filters.div_ceil(super::filters::ON_ONE);
             u64::from(traffic.publishers) + u64::from(traffic.subscribers) + u64::from(idle)
         }
+        Workload::Handshakes(handshakes) => handshakes.at_once.into(),
         Workload::Idle(idle) => idle.connections.into(),
         Workload::Retained(retained) => 1 + u64::from(retained.subscribers),
         Workload::Queues(queues) => u64::from(queues.publishers) + u64::from(queues.sessions),

@@ -6,17 +6,16 @@
 
 use std::io::{ErrorKind, Read};
 use std::net::TcpStream;
-use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use tidegate_tests::{Server, TlsClient, Transport};
 
 use super::Progress;
 use super::clock::{self, Broker, Cost};
 use super::crowd::crowd;
-use super::opening::{Opening, address};
+use super::keeper::Keeper;
+use super::opening::{Opening, Resting};
 use crate::order::{Idle, Order};
 use crate::reply::{Connections, Measurement};
 
@@ -30,13 +29,13 @@ pub(super) fn idle(
     if idle.first >= idle.connections {
         bail!("there must be more connections in the end than at first");
     }
-    let opening = Opening::to(server(order, idle)?, idle.version);
-    let mut sockets = Vec::with_capacity(idle.connections as usize);
+    let opening = Opening::ordered(order, idle.version)?;
+    let mut connections = Open::new(&opening)?;
     let mut cost = Cost::default();
 
     open(
         &opening,
-        &mut sockets,
+        &mut connections,
         idle.first,
         broker,
         &mut cost,
@@ -45,14 +44,14 @@ pub(super) fn idle(
     let before = settled(idle, broker, progress)?;
     open(
         &opening,
-        &mut sockets,
+        &mut connections,
         idle.connections,
         broker,
         &mut cost,
         progress,
     )?;
     let after = settled(idle, broker, progress)?;
-    all_are_open(&mut sockets)?;
+    connections.all_are_open()?;
 
     let connections = f64::from(idle.connections);
     // Less at the end than at first is noise, and told as it is.
@@ -65,7 +64,7 @@ pub(super) fn idle(
         connections: Some(Connections {
             rate: connections / clock::seconds(cost.time),
             cpu: clock::seconds(cost.broker_cpu) * 1e6 / connections,
-            bytes: growth / f64::from(idle.connections - idle.first),
+            bytes: Some(growth / f64::from(idle.connections - idle.first)),
         }),
         ..Measurement::default()
     })
@@ -74,32 +73,31 @@ pub(super) fn idle(
 /// Opens connections until there are so many.
 fn open(
     opening: &Opening,
-    sockets: &mut Vec<TcpStream>,
+    connections: &mut Open,
     count: u32,
     broker: &Broker,
     cost: &mut Cost,
     progress: Progress<'_>,
 ) -> Result<()> {
-    // There are no more than `count`.
-    let open = sockets.len() as u32;
+    let open = connections.count;
     cost.of(broker, || {
         crowd(
             open..count,
             |number| connection(opening, number),
-            |socket| sockets.push(socket),
+            |connection| connections.add(connection),
             |done| progress(&format!("connecting, {} of {count}", open as usize + done)),
         )
     })
 }
 
-fn connection(opening: &Opening, number: u32) -> Result<TcpStream> {
+fn connection(opening: &Opening, number: u32) -> Result<Resting> {
     let mut opened = opening.open("idle", number)?;
     opened
         .subscribe(vec![format!("idle/{number}")], 0)
         .with_context(|| format!("connection {number}"))?;
     // A broker that frees what it does not need has seen everything it will see: from here on bytes that
-    // it sends, such as tickets of TLS, lie in the socket.
-    opened.into_socket()
+    // it sends, such as tickets of TLS, lie in the socket. Over QUIC they must be acknowledged.
+    opened.into_resting()
 }
 
 /// The broker's memory when it has come to rest.
@@ -115,42 +113,52 @@ pub(super) fn rest(seconds: f64, progress: Progress<'_>) -> Result<()> {
     Ok(())
 }
 
-fn all_are_open(sockets: &mut [TcpStream]) -> Result<()> {
-    let mut buffer = [0; 4096];
-    let all = sockets.len();
-    let closed = sockets.iter_mut().filter_map(|socket| {
-        loop {
-            match socket.read(&mut buffer) {
-                Ok(0) => return Some(()),
-                Ok(_) => {}
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return None,
-                Err(_) => return Some(()),
-            }
-        }
-    });
-    match closed.count() {
-        0 => Ok(()),
-        closed => bail!("the broker closed {closed} of {all} connections"),
-    }
+/// The connections that are open.
+struct Open {
+    sockets: Vec<TcpStream>,
+    keeper: Option<Keeper>,
+    count: u32,
 }
 
-/// What carries MQTT, as ordered.
-fn server(order: &Order, idle: &Idle) -> Result<Server> {
-    let carriers = Transport::ALL.into_iter();
-    let mut named = carriers.filter(|carrier| carrier.scheme() == order.scheme);
-    let Some(carrier) = named.next() else {
-        bail!("nothing is known of {}", order.scheme);
-    };
-    let server = Server::new(carrier, address(order, idle.version));
-    if !carrier.is_encrypted() {
-        return Ok(server);
+impl Open {
+    fn new(opening: &Opening) -> Result<Self> {
+        Ok(Self {
+            sockets: Vec::new(),
+            keeper: opening.is_quic().then(Keeper::new).transpose()?,
+            count: 0,
+        })
     }
-    let authority: &Path = order
-        .authority
-        .as_deref()
-        .context("TLS needs an authority")?;
-    // Looked at here, because the helper of the tests panics.
-    std::fs::metadata(authority).with_context(|| authority.display().to_string())?;
-    Ok(server.trusting(TlsClient::trusting_file(authority).build()))
+
+    fn add(&mut self, connection: Resting) {
+        self.count += 1;
+        match connection {
+            Resting::Socket(socket) => self.sockets.push(socket),
+            Resting::Quic(quic) => {
+                if let Some(keeper) = &self.keeper {
+                    keeper.keep(quic);
+                }
+            }
+        }
+    }
+
+    fn all_are_open(self) -> Result<()> {
+        let mut buffer = [0; 4096];
+        let mut sockets = self.sockets;
+        let closed = sockets.iter_mut().filter_map(|socket| {
+            loop {
+                match socket.read(&mut buffer) {
+                    Ok(0) => return Some(()),
+                    Ok(_) => {}
+                    Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => return None,
+                    Err(_) => return Some(()),
+                }
+            }
+        });
+        let kept = self.keeper.map(Keeper::end).transpose()?;
+        match closed.count() + kept.unwrap_or_default() {
+            0 => Ok(()),
+            closed => bail!("the broker closed {closed} of {} connections", self.count),
+        }
+    }
 }

@@ -9,20 +9,25 @@ mod crowd;
 mod engine;
 mod files;
 mod filters;
+mod handshakes;
 mod idle;
+mod keeper;
 mod latencies;
 mod ledger;
+mod link;
 mod missing;
 mod opening;
 mod packet;
 mod publisher;
 mod queues;
+mod quic;
 mod receiver;
 mod retained;
 mod schedule;
 mod sessions;
 mod syncs;
 mod timer;
+mod tls;
 mod traffic;
 mod window;
 
@@ -55,6 +60,9 @@ fn measure(order: &Order, progress: Progress<'_>) -> Result<Measurement> {
     let broker = Broker::of(order.pid)?;
     match &order.workload {
         Workload::Traffic(workload) => traffic::traffic(order, workload, &broker, progress),
+        Workload::Handshakes(workload) => {
+            handshakes::handshakes(order, workload, &broker, progress)
+        }
         Workload::Idle(workload) => idle::idle(order, workload, &broker, progress),
         Workload::Retained(workload) => retained::retained(order, workload, &broker, progress),
         Workload::Queues(workload) => queues::queues(order, workload, &broker, progress),

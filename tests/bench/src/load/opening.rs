@@ -4,17 +4,21 @@
 //! connections themselves are the workload. Every connection ends with a reset, so that none is left in
 //! TIME_WAIT and the next round has all ports.
 
-use std::io::ErrorKind;
-use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpStream};
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpStream, UdpSocket};
 use std::process;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
 use socket2::{Domain, Protocol, Socket, Type};
 use tidegate_tests::wire::{Ack, Connect, Property, Publish, Stream, Subscribe};
-use tidegate_tests::{Server, wire};
+use tidegate_tests::{Server, TlsClient, Transport, wire};
 
+use super::link::Link;
 use super::packet::{self, Packet, Welcome, kind};
+use super::quic::{Dialer, Quic};
+use super::tls::Tls;
 use crate::order::{Order, Version};
 
 /// How long each answer may take.
@@ -27,12 +31,16 @@ const KEEP_ALIVE: u16 = 600;
 const PUBREL: u8 = kind::PUBREL | 2;
 /// DISCONNECT without a reason, alike in both versions.
 const DISCONNECT: [u8; 2] = [0xE0, 0];
+/// The name in the broker's certificate that is asked for.
+const NAME: &str = "localhost";
 /// Source addresses of the loopback that are used in turn, each with all its ports.
 const SOURCES: u32 = 8;
 
 /// Opens connections of one kind.
 pub(super) struct Opening {
     server: Server,
+    /// Where QUIC carries MQTT.
+    quic: Option<Dialer>,
     version: Version,
     /// Whether sessions outlive their connections.
     kept: bool,
@@ -41,15 +49,58 @@ pub(super) struct Opening {
 
 /// A connection that the broker has let in.
 pub(super) struct Opened {
-    stream: Stream,
-    /// The socket under `stream`.
-    tcp: TcpStream,
+    carrier: Carrier,
     version: Version,
     welcome: Welcome,
     received: Vec<u8>,
 }
 
+/// What carries a connection while it is waited for.
+enum Carrier {
+    Stream {
+        stream: Stream,
+        /// The socket under it.
+        tcp: TcpStream,
+    },
+    Quic(Box<Quic>),
+}
+
+/// A connection on which nothing is to happen.
+pub(super) enum Resting {
+    /// The socket: what the broker may still send lies in it.
+    Socket(TcpStream),
+    /// Somebody has to acknowledge what comes.
+    Quic(Box<Quic>),
+}
+
 impl Opening {
+    /// Connections to the order's broker, over what it says.
+    pub(super) fn ordered(order: &Order, version: Version) -> Result<Self> {
+        let carriers = Transport::ALL.into_iter().chain([Transport::Quic]);
+        let mut named = carriers.filter(|carrier| carrier.scheme() == order.scheme);
+        let Some(carrier) = named.next() else {
+            bail!("nothing is known of {}", order.scheme);
+        };
+        let address = address(order, version);
+        let server = Server::new(carrier, address);
+        if !carrier.is_encrypted() {
+            return Ok(Self::to(server, version));
+        }
+        let authority = order.authority.as_deref();
+        let authority = authority.context("TLS needs an authority")?;
+        // Looked at here, because the helper of the tests panics.
+        fs::metadata(authority).with_context(|| authority.display().to_string())?;
+        let tls = TlsClient::trusting_file(authority).build();
+        let quic = match carrier {
+            Transport::Quic => Some(Dialer::new(address, NAME, (*tls).clone())?),
+            _ => None,
+        };
+        Ok(Self {
+            quic,
+            ..Self::to(server.named(NAME).trusting(tls), version)
+        })
+    }
+
     /// Connections to the order's broker, over plain TCP.
     pub(super) fn plain(order: &Order, version: Version) -> Self {
         Self::to(Server::from(address(order, version)), version)
@@ -60,6 +111,7 @@ impl Opening {
         let end = Instant::now() + LONGEST;
         Self {
             server,
+            quic: None,
             version,
             kept: false,
             end,
@@ -69,6 +121,11 @@ impl Opening {
     /// With sessions that outlive their connections, and are taken up by who comes back.
     pub(super) fn kept(self) -> Self {
         Self { kept: true, ..self }
+    }
+
+    /// Whether QUIC carries MQTT.
+    pub(super) fn is_quic(&self) -> bool {
+        self.quic.is_some()
     }
 
     /// Opens the connection of this number and role, which is in its client identifier. Where sessions are
@@ -87,12 +144,8 @@ impl Opening {
         if Instant::now() > self.end {
             bail!("after {LONGEST:?} it is not open");
         }
-        let tcp = tcp(self.server.address(), number).context("TCP")?;
-        let stream = tcp.try_clone()?;
-        let stream = Stream::handshake(stream, &self.server).context("handshake")?;
         let mut opened = Opened {
-            stream,
-            tcp,
+            carrier: self.carrier(number)?,
             version: self.version,
             welcome: Welcome::default(),
             received: Vec::new(),
@@ -121,6 +174,65 @@ impl Opening {
             bail!("the broker wants a keep alive of {seconds} s, and the load sends no pings");
         }
         Ok(opened)
+    }
+
+    fn carrier(&self, number: u32) -> Result<Carrier> {
+        let address = self.server.address();
+        if let Some(dialer) = &self.quic {
+            let socket = udp(address, number).context("UDP")?;
+            let quic = dialer.connect(socket, PATIENCE).context("handshake")?;
+            return Ok(Carrier::Quic(Box::new(quic)));
+        }
+        let tcp = tcp(address, number).context("TCP")?;
+        let stream = tcp.try_clone()?;
+        let stream = Stream::handshake(stream, &self.server).context("handshake")?;
+        Ok(Carrier::Stream { stream, tcp })
+    }
+}
+
+impl Carrier {
+    fn write(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        let quic = match self {
+            Self::Stream { stream, .. } => return stream.write(bytes),
+            Self::Quic(quic) => quic,
+        };
+        let end = Instant::now() + PATIENCE;
+        while !bytes.is_empty() {
+            match quic.write(bytes) {
+                Ok(length) => bytes = &bytes[length..],
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    quic.go_on(end)?;
+                    quic.receive()?;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        quic.transmit()
+    }
+
+    fn read(&mut self, chunk: &mut [u8], within: Duration) -> io::Result<usize> {
+        let quic = match self {
+            Self::Stream { stream, .. } => return stream.read(chunk, within),
+            Self::Quic(quic) => quic,
+        };
+        let end = Instant::now() + within;
+        loop {
+            match quic.read(chunk) {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => quic.go_on(end)?,
+                end => {
+                    quic.transmit()?;
+                    return end;
+                }
+            }
+        }
+    }
+
+    /// Nothing more is written.
+    fn finish(&mut self) -> io::Result<()> {
+        match self {
+            Self::Stream { tcp, .. } => tcp.shutdown(Shutdown::Write),
+            Self::Quic(quic) => quic.finish(),
+        }
     }
 }
 
@@ -170,7 +282,7 @@ impl Opened {
     }
 
     fn write(&mut self, bytes: &[u8], what: &str) -> Result<()> {
-        let written = self.stream.write(bytes);
+        let written = self.carrier.write(bytes);
         written.with_context(|| format!("the broker closed the connection before {what}"))
     }
 
@@ -195,7 +307,7 @@ impl Opened {
             let mut chunk = [0; 1024];
             let left = end.saturating_duration_since(Instant::now());
             let left = left.max(Duration::from_millis(1));
-            match self.stream.read(&mut chunk, left) {
+            match self.carrier.read(&mut chunk, left) {
                 Ok(0) => bail!("the broker closed the connection after {after}"),
                 Ok(length) => self.received.extend_from_slice(&chunk[..length]),
                 Err(error)
@@ -215,13 +327,13 @@ impl Opened {
     pub(super) fn disconnect(mut self) -> Result<()> {
         self.write(&DISCONNECT, "DISCONNECT")?;
         // A close alone would be a reset, which may be faster than what was sent before.
-        self.tcp.shutdown(Shutdown::Write).context("shutdown")?;
+        self.carrier.finish().context("shutdown")?;
         let end = Instant::now() + PATIENCE;
         let mut chunk = [0; 1024];
         loop {
             let left = end.saturating_duration_since(Instant::now());
             match self
-                .stream
+                .carrier
                 .read(&mut chunk, left.max(Duration::from_millis(1)))
             {
                 Ok(0) => return Ok(()),
@@ -237,20 +349,43 @@ impl Opened {
         }
     }
 
-    /// The socket, for a loop that does not block. What lies between it and MQTT is forgotten: over TLS
-    /// nothing can be sent or understood any more.
-    pub(super) fn into_socket(self) -> Result<TcpStream> {
-        let (socket, received) = self.into_parts()?;
+    /// What it is on, for a loop that does not block.
+    pub(super) fn into_link(self) -> Result<Link> {
+        let (link, received) = self.into_parts()?;
         if !received.is_empty() {
             bail!("the broker sent what nobody has asked for");
         }
-        Ok(socket)
+        Ok(link)
     }
 
     /// The same where the broker may send at once; and what it has sent so far.
-    pub(super) fn into_parts(self) -> Result<(TcpStream, Vec<u8>)> {
-        self.tcp.set_nonblocking(true)?;
-        Ok((self.tcp, self.received))
+    pub(super) fn into_parts(self) -> Result<(Link, Vec<u8>)> {
+        let link = match self.carrier {
+            Carrier::Quic(quic) => Link::Quic(quic),
+            Carrier::Stream { stream, tcp } => {
+                tcp.set_nonblocking(true)?;
+                match stream.into_tls() {
+                    None => tcp.into(),
+                    Some(session) => Link::Tls(Box::new(Tls::new(tcp, session))),
+                }
+            }
+        };
+        Ok((link, self.received))
+    }
+
+    /// What is left of it when nothing is to happen any more. What lies between a socket and MQTT is
+    /// forgotten.
+    pub(super) fn into_resting(self) -> Result<Resting> {
+        if !self.received.is_empty() {
+            bail!("the broker sent what nobody has asked for");
+        }
+        match self.carrier {
+            Carrier::Quic(quic) => Ok(Resting::Quic(quic)),
+            Carrier::Stream { tcp, .. } => {
+                tcp.set_nonblocking(true)?;
+                Ok(Resting::Socket(tcp))
+            }
+        }
     }
 }
 
@@ -279,7 +414,7 @@ pub(super) fn granted(
 }
 
 /// Where the order's broker speaks this version.
-pub(super) fn address(order: &Order, version: Version) -> SocketAddr {
+fn address(order: &Order, version: Version) -> SocketAddr {
     match version {
         Version::V3 => order.v3,
         Version::V5 => order.v5,
@@ -302,12 +437,25 @@ fn tcp(address: SocketAddr, number: u32) -> Result<TcpStream> {
     )?;
     socket.set_linger(Some(Duration::ZERO))?;
     socket.set_tcp_nodelay(true)?;
-    if let IpAddr::V4(Ipv4Addr::LOCALHOST) = address.ip() {
-        // Fits: one of a few.
-        let last = 2 + (number % SOURCES) as u8;
-        let source = SocketAddr::from((Ipv4Addr::new(127, 0, 0, last), 0));
+    if let Some(source) = source(address, number) {
         socket.bind(&source.into())?;
     }
     socket.connect_timeout(&address.into(), PATIENCE)?;
     Ok(socket.into())
+}
+
+fn udp(address: SocketAddr, number: u32) -> io::Result<UdpSocket> {
+    let any: IpAddr = match address {
+        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    UdpSocket::bind(source(address, number).unwrap_or((any, 0).into()))
+}
+
+/// Where to connect from.
+fn source(address: SocketAddr, number: u32) -> Option<SocketAddr> {
+    // Fits: one of a few.
+    let last = 2 + (number % SOURCES) as u8;
+    let is_loopback = address.ip() == IpAddr::V4(Ipv4Addr::LOCALHOST);
+    is_loopback.then(|| SocketAddr::from((Ipv4Addr::new(127, 0, 0, last), 0)))
 }

@@ -165,8 +165,8 @@ fn come_back(
                 opened.welcome().session_present,
                 "the broker has no session {number} any more"
             );
-            let (socket, received) = opened.into_parts()?;
-            engine.add_resumed(socket, &received)?;
+            let (link, received) = opened.into_parts()?;
+            engine.add_resumed(link, &received)?;
             while first.is_none() {
                 if engine.ledger().deliveries() > 0 {
                     first = Some(clock::now() - began);

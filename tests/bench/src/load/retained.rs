@@ -8,8 +8,7 @@ use std::io::ErrorKind;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use mio::net::TcpStream;
-use mio::{Events, Interest, Poll, Token};
+use mio::{Events, Poll, Token};
 use tidegate_tests::wire::{Publish, Subscribe, Unsubscribe};
 
 use super::Progress;
@@ -209,11 +208,9 @@ impl Storm {
         let poll = Poll::new().context("epoll")?;
         let mut subscribers = Vec::new();
         for number in 0..retained.subscribers {
-            let socket = opening.open("subscriber", number)?.into_socket()?;
-            let mut connection = Connection::new(TcpStream::from_std(socket));
-            let interest = Interest::READABLE | Interest::WRITABLE;
-            let registry = poll.registry();
-            registry.register(connection.source(), Token(number as usize), interest)?;
+            let link = opening.open("subscriber", number)?.into_link()?;
+            let mut connection = Connection::new(link);
+            connection.register(poll.registry(), Token(number as usize))?;
             subscribers.push(Subscriber {
                 connection,
                 receiver: Receiver::default(),

@@ -119,11 +119,12 @@ fn drain(engine: &mut Engine, ended: u64) -> Result<()> {
 }
 
 fn open(order: &Order, traffic: &Traffic, progress: Progress<'_>) -> Result<Engine> {
-    let opening = Opening::plain(order, traffic.version);
+    let opening = Opening::ordered(order, traffic.version)?;
     let mut engine = Engine::new(traffic)?;
+    let subscribing = Opening::ordered(order, traffic.version)?;
     let subscribing = match traffic.durable {
-        true => Opening::plain(order, traffic.version).kept(),
-        false => Opening::plain(order, traffic.version),
+        true => subscribing.kept(),
+        false => subscribing,
     };
     for number in 0..traffic.subscribers {
         let mut opened = subscribing.open("subscriber", number)?;
@@ -131,14 +132,14 @@ fn open(order: &Order, traffic: &Traffic, progress: Progress<'_>) -> Result<Engi
         opened
             .subscribe(vec![filter], traffic.qos)
             .with_context(|| format!("connection {number} (subscriber)"))?;
-        engine.add_subscriber(opened.into_socket()?)?;
+        engine.add_subscriber(opened.into_link()?)?;
     }
     for (number, filters) in (0..).zip(filters::idle(traffic)) {
         let mut opened = opening.open("idle", number)?;
         opened
             .subscribe(filters, 0)
             .with_context(|| format!("connection {number} (idle filters)"))?;
-        engine.add_idle(opened.into_socket()?)?;
+        engine.add_idle(opened.into_link()?)?;
     }
     add_publishers(
         &mut engine,
@@ -175,7 +176,7 @@ pub(super) fn add_publishers(
             progress(&format!("the broker lowers the window to {limit}"));
         }
         let window = Window::new(limit, receivers, traffic.qos);
-        engine.add_publisher(opened.into_socket()?, publisher, window)?;
+        engine.add_publisher(opened.into_link()?, publisher, window)?;
     }
     Ok(())
 }

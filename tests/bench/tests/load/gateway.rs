@@ -1,12 +1,13 @@
 //! Every workload against the gateway, which loses, doubles and reorders nothing.
 
 use tidegate_bench::{
-    Idle, Measurement, Order, Pace, Queues, Reply, Retained, Shape, Traffic, Version, Workload,
+    Handshakes, Idle, Measurement, Order, Pace, Queues, Reply, Retained, Shape, Traffic, Version,
+    Workload,
 };
 use tidegate_tests::wire::Connect;
 use tidegate_tests::{Gateway, Transport};
 
-use crate::run::{measured, one_to_one, order, replies};
+use crate::run::{failed, measured, one_to_one, order, replies};
 
 /// A gateway, unless the suites run against another broker.
 fn gateway() -> Option<Gateway> {
@@ -161,29 +162,127 @@ fn a_window_above_the_receive_maximum_is_lowered_and_said() {
     }
 }
 
+/// An order to what carries MQTT so.
+fn over(transport: Transport, gateway: &Gateway, workload: Workload) -> Order {
+    let scheme = transport.scheme();
+    Order {
+        scheme: scheme.to_owned(),
+        authority: transport.is_encrypted().then(|| gateway.authority()),
+        ..order(gateway.address(scheme), gateway.pid(), workload)
+    }
+}
+
+#[test]
+fn traffic_over_what_is_encrypted() {
+    let Some(gateway) = gateway() else {
+        return;
+    };
+    for transport in [Transport::Tls, Transport::Quic] {
+        for qos in 0..3 {
+            // The second is more than the gateway lets a client send ahead.
+            for (version, payload, pace) in [
+                (Version::V3, 64, Pace::Window(64)),
+                (Version::V5, 16 * 1024, Pace::Window(64)),
+                (Version::V3, 64, Pace::Rate(2_000)),
+            ] {
+                let traffic = Traffic {
+                    version,
+                    publishers: 5,
+                    subscribers: 5,
+                    qos,
+                    payload,
+                    pace,
+                    idle_filters: 10,
+                    ..one_to_one()
+                };
+                let order = Order {
+                    warm_up: 0.05,
+                    ..over(transport, &gateway, Workload::Traffic(traffic))
+                };
+                assert_complete(&measured(&order), &format!("{order:?}"));
+            }
+        }
+    }
+    assert_eq!(gateway.dropped(), 0);
+}
+
+#[test]
+fn handshakes_over_each_transport() {
+    let Some(gateway) = gateway() else {
+        return;
+    };
+    for transport in [Transport::Tcp, Transport::Tls, Transport::Quic] {
+        let handshakes = Workload::Handshakes(Handshakes {
+            version: Version::V5,
+            at_once: 4,
+        });
+        let order = Order {
+            warm_up: 0.05,
+            seconds: 0.5,
+            ..over(transport, &gateway, handshakes)
+        };
+        let measured = measured(&order);
+        let connections = measured.connections.unwrap();
+        assert!(connections.rate > 0.0, "{transport:?}: {measured:?}");
+        assert!(connections.cpu > 0.0, "{transport:?}: {measured:?}");
+        assert_eq!(connections.bytes, None, "{transport:?}: nobody stays");
+    }
+}
+
+#[test]
+fn a_client_that_is_refused_ends_the_handshakes() {
+    let Some(gateway) = Gateway::configured("[limits]\nmax_connections = 2") else {
+        return;
+    };
+    let handshakes = Workload::Handshakes(Handshakes {
+        version: Version::V5,
+        at_once: 8,
+    });
+    let order = Order {
+        seconds: 60.0,
+        ..over(Transport::Tcp, &gateway, handshakes)
+    };
+    let why = failed(&order);
+    assert!(why.contains("connection"), "{why}");
+}
+
+#[test]
+fn connections_over_quic_that_the_broker_has_closed_are_told() {
+    let Some(gateway) = Gateway::configured("[listeners.quic]\nquic.idle_timeout = \"1s\"") else {
+        return;
+    };
+    let idle = Workload::Idle(Idle {
+        version: Version::V3,
+        first: 1,
+        connections: 3,
+        settle: 1.5,
+    });
+    let why = failed(&over(Transport::Quic, &gateway, idle));
+    assert!(why.contains("the broker closed 3 of 3"), "{why}");
+}
+
 #[test]
 fn idle_connections_over_each_transport() {
     let Some(gateway) = gateway() else {
         return;
     };
-    for transport in [Transport::Tcp, Transport::Tls, Transport::Ws] {
-        let scheme = transport.scheme();
+    for transport in [
+        Transport::Tcp,
+        Transport::Tls,
+        Transport::Ws,
+        Transport::Quic,
+    ] {
         let idle = Workload::Idle(Idle {
             version: Version::V5,
             first: 20,
             connections: 100,
             settle: 0.05,
         });
-        let address = gateway.address(scheme);
-        let order = Order {
-            scheme: scheme.to_owned(),
-            authority: transport.is_encrypted().then(|| gateway.authority()),
-            ..order(address, gateway.pid(), idle)
-        };
-        let measured = measured(&order);
+        let measured = measured(&over(transport, &gateway, idle));
         let connections = measured.connections.unwrap();
-        assert!(connections.rate > 0.0, "{scheme}: {measured:?}");
-        assert!(connections.cpu > 0.0, "{scheme}: {measured:?}");
+        assert!(connections.rate > 0.0, "{transport:?}: {measured:?}");
+        assert!(connections.cpu > 0.0, "{transport:?}: {measured:?}");
+        assert!(connections.bytes.is_some(), "{transport:?}: {measured:?}");
     }
 }
 

@@ -53,6 +53,7 @@ pub(super) fn read(section: &mut Section<'_>, tls: &mut TlsListener) -> Settings
             Validate::UnderLoad => Retry::Above((max_handshakes / 8).max(1)),
             Validate::Never => Retry::Never,
         },
+        max_streams: section.count("max_streams", default.max_streams, 0..=1_024),
         stream_receive_window: section.size(
             "stream_receive_window",
             default.stream_receive_window,

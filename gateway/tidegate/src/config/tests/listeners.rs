@@ -212,7 +212,7 @@ fn quic_has_keys_of_its_own_and_none_of_tcp() {
         assert!(found[0].contains("unknown key"), "{key}: {found:?}");
     }
     let config = config(
-        "[listeners.quic.quic]\nidle_timeout = \"31s\"\nkeep_alive_interval = \"32s\"\nretry = \"always\"\n\
+        "[listeners.quic.quic]\nidle_timeout = \"31s\"\nkeep_alive_interval = \"32s\"\nretry = \"always\"\nmax_streams = 33\n\
          stream_receive_window = \"34KiB\"\nreceive_window = \"35KiB\"\n\
          send_window = \"36KiB\"\nmigration = false\nnode_id = \"0a37\"\n\
          [listeners.quic.tls]\nhandshake_timeout = \"38s\"\nmax_handshakes = 39\n",
@@ -229,6 +229,7 @@ fn quic_has_keys_of_its_own_and_none_of_tcp() {
             handshake_timeout: Duration::from_secs(38),
             max_handshakes: 39,
             retry: Retry::Always,
+            max_streams: 33,
             stream_receive_window: 34 << 10,
             receive_window: 35 << 10,
             send_window: 36 << 10,
