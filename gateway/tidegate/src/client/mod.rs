@@ -14,6 +14,7 @@ mod options;
 mod payload;
 mod properties;
 mod publisher;
+mod race;
 mod reason;
 mod server;
 mod state;

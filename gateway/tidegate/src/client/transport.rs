@@ -15,6 +15,7 @@ use tokio_rustls::TlsConnector;
 use super::connection::ANSWER;
 use super::error::ClientError;
 use super::options::{ConnectArguments, TlsArguments};
+use super::race::race;
 use super::streams::TwoStreams;
 use super::websocket;
 
@@ -100,10 +101,9 @@ async fn dial(
     };
     let address = (url.host.as_str(), url.port);
     if let Security::Quic(dialer) = security {
-        let mut found = lookup_host(address).await.map_err(unreachable)?;
-        let nowhere = || io::Error::new(ErrorKind::NotFound, "the name has no address");
-        let address = found.next().ok_or_else(nowhere).map_err(unreachable)?;
-        let control = quic(arguments, dialer, address, first).await?;
+        let found = lookup_host(address).await.map_err(unreachable)?;
+        let addresses: Vec<SocketAddr> = found.collect();
+        let control = quic(arguments, dialer, &addresses, first).await?;
         if !arguments.data_stream {
             return Ok(Box::new(control));
         }
@@ -132,22 +132,41 @@ fn tls_config(arguments: &TlsArguments) -> Result<Arc<rustls::ClientConfig>, Cli
 async fn quic(
     arguments: &ConnectArguments,
     dialer: &tidegate_quic::Dialer,
-    address: SocketAddr,
+    addresses: &[SocketAddr],
     first: &mut Vec<u8>,
 ) -> Result<tidegate_quic::Stream, ClientError> {
     let ConnectArguments { url, tls, .. } = arguments;
-    let connected = if arguments.early_data {
+    let connected = async {
+        let address = match addresses {
+            // What is said early must not be said to two.
+            [only] if arguments.early_data => *only,
+            several => {
+                let connect = |address| dialer.connect(address, &url.host);
+                match race(several, connect).await? {
+                    Ok((address, _)) if arguments.early_data => address,
+                    Ok((_, stream)) => return Some(Ok((None, stream))),
+                    Err(error) => return Some(Err(error)),
+                }
+            }
+        };
         let connected = dialer.connect_early(address, &url.host, first).await;
-        connected.map(|(stream, early)| {
+        Some(connected.map(|(stream, early)| (Some(early), stream)))
+    };
+    let Some(connected) = connected.await else {
+        return Err(ClientError::Unreachable {
+            url: url.to_string(),
+            error: io::Error::new(ErrorKind::NotFound, "the name has no address"),
+        });
+    };
+    let connected = connected.map(|(early, stream)| {
+        if let Some(early) = early {
             first.clear();
             if arguments.debug {
                 eprintln!("{}", describe(early));
             }
-            stream
-        })
-    } else {
-        dialer.connect(address, &url.host).await
-    };
+        }
+        stream
+    });
     connected.map_err(|error| match error {
         ConnectError::Usage(text) => ClientError::Usage(text),
         error => {
