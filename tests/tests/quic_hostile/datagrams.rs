@@ -380,3 +380,40 @@ fn rfc9000_8_1_2_a_token_is_good_where_it_was_given() {
     assert!(is_server_hello(&sender.initial(&next)));
     drain(&sender.socket);
 }
+
+#[test]
+fn what_anybody_may_send_is_not_logged_each_time() {
+    let Some(gateway) = Gateway::configured("") else {
+        return;
+    };
+    let mut sender = Sender::to(&gateway);
+    let hello = sender.hello.clone();
+    // Behind a first packet as it should be: one with another token, and one with bits that must not be set.
+    for (kind, token) in [(INITIAL, &b"another"[..]), (INITIAL | 0x0C, b"")] {
+        let id = sender.id();
+        let keys = initial_keys(&id);
+        sender.send(&Header::initial(&id, &SOURCE).seal(&keys.local, 0, &hello, SMALLEST));
+        assert!(is_server_hello(&sender.initial(&id)));
+        for number in 1..=200 {
+            let header = Header {
+                kind,
+                token,
+                ..Header::initial(&id, &SOURCE)
+            };
+            sender.send(&header.seal(&keys.local, number, &packets::PING, SMALLEST));
+            if number % 50 == 0 {
+                sender.answers();
+            }
+        }
+    }
+    // No client of MQTT, and no listener.
+    for _ in 0..200 {
+        let id = sender.id();
+        let keys = initial_keys(&id);
+        sender.send(&Header::initial(&id, &SOURCE).seal(&keys.local, 0, b"\x40\x7F", SMALLEST));
+        assert!(matches!(sender.initial(&id)[..], [Frame::Close(_)]));
+    }
+    let_in(&gateway);
+    let lines = gateway.output().lines().count();
+    assert!(lines < 50, "{lines} lines:\n{}", gateway.output());
+}
