@@ -6,6 +6,7 @@ use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use aws_lc_rs::{hkdf, hmac};
 use parking_lot::Mutex;
@@ -26,6 +27,9 @@ const ALL_WAITING_BYTES: u64 = 16 << 20;
 const ID: usize = 8;
 /// Handshakes that wait to be looked at.
 const WAITING: usize = 1_024;
+/// Between two stateless resets. After a restart each client gets one, so there must be many; each is smaller than
+/// what it answers.
+const RESETS: Duration = Duration::from_millis(1);
 
 /// What the next handshake is answered with; asked for each, so that certificates follow their files.
 pub type TlsConfig = Box<dyn Fn() -> Arc<rustls::ServerConfig> + Send + Sync>;
@@ -49,7 +53,10 @@ impl Keys {
     }
 
     fn endpoint(&self) -> EndpointConfig {
-        EndpointConfig::new(Arc::new(hmac::Key::new(hmac::HMAC_SHA256, &self.reset)))
+        let key = hmac::Key::new(hmac::HMAC_SHA256, &self.reset);
+        let mut config = EndpointConfig::new(Arc::new(key));
+        config.min_reset_interval(RESETS);
+        config
     }
 
     fn token(&self) -> Arc<hkdf::Prk> {
