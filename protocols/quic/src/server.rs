@@ -27,6 +27,9 @@ const ALL_WAITING_BYTES: u64 = 16 << 20;
 const ID: usize = 8;
 /// Handshakes that wait to be looked at.
 const WAITING: usize = 1_024;
+/// So long a connection whose handshake has failed is kept, to answer what still comes of it: three probe timeouts
+/// (RFC 9000 section 10.2), as they are while no round trip is known (RFC 9002 section 6.2.2).
+const CLOSING: Duration = Duration::from_secs(3);
 /// Between two stateless resets. After a restart each client gets one, so there must be many; each is smaller than
 /// what it answers.
 const RESETS: Duration = Duration::from_millis(1);
@@ -95,7 +98,7 @@ pub struct Arrival {
     turn: Turn,
 }
 
-/// One of the handshakes that are under way.
+/// One of the handshakes that are under way, or that have failed and are not forgotten.
 #[derive(Debug)]
 struct Turn(Arc<AtomicUsize>);
 
@@ -203,10 +206,18 @@ impl Server {
         let connecting = incoming.accept_with(config)?;
         let limit = self.settings.handshake_timeout;
         // Not `into_0rtt`: early data is read when the handshake is confirmed.
-        let connection = tokio::time::timeout(limit, connecting).await;
-        drop(turn);
-        let connection = connection.map_err(|_elapsed| EstablishError::Timeout { limit })??;
-        Ok(Connection::new(connection, limit))
+        let established = match tokio::time::timeout(limit, connecting).await {
+            Ok(established) => established.map_err(EstablishError::from),
+            Err(_elapsed) => Err(EstablishError::Timeout { limit }),
+        };
+        if established.is_err() {
+            // It takes as much as before until it is forgotten.
+            tokio::spawn(async move {
+                tokio::time::sleep(CLOSING).await;
+                drop(turn);
+            });
+        }
+        established.map(|connection| Connection::new(connection, limit))
     }
 
     /// Lets nobody in any more; connections go on.

@@ -7,7 +7,7 @@ use tidegate_tests::wire::Connect;
 use tidegate_tests::{Gateway, Transport, eventually, unique};
 
 use super::packets::{
-    self, Header, RETRY, SMALLEST, client_hello, crypto, drain, initial_keys, split,
+    self, CLOSE, Header, RETRY, SMALLEST, client_hello, crypto, drain, initial_keys, split,
 };
 use super::{Neighbours, counted, refused};
 
@@ -166,4 +166,35 @@ fn rfc9000_21_3_ten_thousand_half_open_handshakes_that_need_not_prove_their_addr
     let too_many = refused(&gateway, "rate");
     assert!(too_many > 0);
     assert_eq!(accepted(&gateway), came_to_an_end(&gateway) + too_many);
+}
+
+#[test]
+fn handshakes_that_are_given_up_at_once_count_until_they_are_forgotten() {
+    let Some(gateway) = configured("under_load", "") else {
+        return;
+    };
+    let mut neighbours = Neighbours::of(&gateway);
+    let hello = hello();
+    let mut flood = Flood::at(&gateway);
+    // Hardly begun, its end is said in the same datagram, with keys that anybody has.
+    let given_up: Vec<Vec<u8>> = (0..1_000)
+        .map(|number| {
+            let mut datagram = first(number, &hello, 0);
+            let to = identifier(number);
+            let header = Header::initial(&to, &SOURCE);
+            let length = SMALLEST - datagram.len();
+            datagram.extend(header.seal(&initial_keys(&to).local, 1, &CLOSE, length));
+            datagram
+        })
+        .collect();
+    for datagrams in given_up.chunks(BATCH) {
+        flood.send(datagrams);
+        neighbours.exchange();
+    }
+    flood.send(&[]);
+    // Those above an eighth of `tls.max_handshakes` are asked to prove their address.
+    assert!(flood.retries > 100, "{} were asked", flood.retries);
+    let failed = refused(&gateway, "quic_handshake");
+    assert!(failed >= 128, "{failed} have failed");
+    neighbours.part();
 }
