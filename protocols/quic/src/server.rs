@@ -167,8 +167,14 @@ impl Server {
     }
 
     /// The next client; `None` once the server is closed. Those whose address must be validated first, and
-    /// those for whom there is no handshake left, are answered here; `refused` is told of the latter.
-    pub async fn accept(&self, mut refused: impl FnMut(SocketAddr)) -> Option<Arrival> {
+    /// those for whom there is no handshake left, are answered here; `refused` is told of the latter. `scarce` is
+    /// asked whether there is room for few more than so many connections: then none of it goes to whoever has not
+    /// proved an address, unless that is never asked for.
+    pub async fn accept(
+        &self,
+        scarce: impl Fn(usize) -> bool,
+        mut refused: impl FnMut(SocketAddr),
+    ) -> Option<Arrival> {
         loop {
             let incoming = self.endpoint.accept().await?;
             let under_way = self.handshakes.load(Ordering::Relaxed);
@@ -179,7 +185,7 @@ impl Server {
             }
             let validate = match self.settings.retry {
                 Retry::Always => true,
-                Retry::Above(limit) => under_way >= limit,
+                Retry::Above(limit) => under_way >= limit || scarce(limit),
                 Retry::Never => false,
             };
             if validate && !incoming.remote_address_validated() && incoming.may_retry() {

@@ -198,3 +198,25 @@ fn handshakes_that_are_given_up_at_once_count_until_they_are_forgotten() {
     assert!(failed >= 128, "{failed} have failed");
     neighbours.part();
 }
+
+#[test]
+fn rfc9000_8_1_2_who_has_not_proved_its_address_takes_none_of_the_last_places() {
+    for limit in ["max_connect_rate = 10", "max_connections = 20"] {
+        let Some(gateway) = configured("under_load", limit) else {
+            return;
+        };
+        let server = gateway.listener("quic", Transport::Quic);
+        let mut flood = Flood::at(&gateway);
+        for (batch, packets) in PACKETS[..500].chunks(BATCH).enumerate() {
+            flood.send(packets);
+            // Who proves it gets one, though the flood would have taken all.
+            Connect::v5(&unique(&format!("proved-{batch}")))
+                .open(&server)
+                .disconnect();
+        }
+        flood.send(&[]);
+        assert!(flood.retries > 400, "{} were asked", flood.retries);
+        let refusals = gateway.metric("tidegate_listener_refused_total", &["listener=\"quic\""]);
+        assert!(refusals < 1.0, "{refusals} were refused");
+    }
+}
