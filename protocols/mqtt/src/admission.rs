@@ -115,6 +115,13 @@ impl Admission {
         }
     }
 
+    /// Whether there is room for less than twice so many connections, or the next takes from the last half of
+    /// those that may come within a second.
+    pub(crate) fn is_scarce(&self, places: usize) -> bool {
+        let room = self.max_connections.saturating_sub(self.open());
+        room < places.saturating_mul(2) || self.rate.lock().is_scarce(Instant::now())
+    }
+
     /// Connections open now.
     pub(crate) fn open(&self) -> usize {
         self.open.load(Ordering::Acquire)
@@ -137,14 +144,30 @@ impl Rate {
         if self.per_second == 0.0 {
             return true;
         }
-        let elapsed = now.saturating_duration_since(self.refilled).as_secs_f64();
-        self.refilled = now;
-        self.tokens = (self.tokens + elapsed * self.per_second).min(self.per_second.max(1.0));
+        self.refill(now);
         if self.tokens < 1.0 {
             return false;
         }
         self.tokens -= 1.0;
         true
+    }
+
+    fn is_scarce(&mut self, now: Instant) -> bool {
+        if self.per_second == 0.0 {
+            return false;
+        }
+        self.refill(now);
+        self.tokens - 1.0 < self.full() / 2.0
+    }
+
+    fn refill(&mut self, now: Instant) {
+        let elapsed = now.saturating_duration_since(self.refilled).as_secs_f64();
+        self.refilled = now;
+        self.tokens = (self.tokens + elapsed * self.per_second).min(self.full());
+    }
+
+    fn full(&self) -> f64 {
+        self.per_second.max(1.0)
     }
 }
 
@@ -212,6 +235,26 @@ mod tests {
         assert!(Told::new(&admission).is_none());
         drop(told);
         assert!(Told::new(&admission).is_some());
+    }
+
+    #[test]
+    fn what_is_left_is_scarce_before_it_is_gone() {
+        let admission = admission(|s| s.max_connections = 4);
+        assert!(!admission.is_scarce(2));
+        assert!(admission.is_scarce(3));
+        from(&admission, 1).unwrap();
+        assert!(admission.is_scarce(2));
+        assert!(!admission.is_scarce(1));
+        let start = Instant::now();
+        for (per_second, free) in [(0.0, 100), (1.0, 0), (10.0, 5)] {
+            let mut rate = Rate {
+                per_second,
+                tokens: per_second,
+                refilled: start,
+            };
+            let taken = (0..100).take_while(|_| !rate.is_scarce(start) && rate.take(start));
+            assert_eq!(taken.count(), free, "{per_second} a second");
+        }
     }
 
     #[test]

@@ -89,6 +89,12 @@ impl Endpoint {
         self.admission.open()
     }
 
+    /// Whether it would be a loss to others if somebody took `places` connections and did not use them: there is
+    /// room for less than twice as many, or half of what may come within a second has come.
+    pub fn is_scarce(&self, places: usize) -> bool {
+        self.admission.is_scarce(places) || self.adapter.admission.is_scarce(places)
+    }
+
     /// Counts in a connection that was just accepted, or not.
     pub fn admit(self: &Arc<Self>) -> Result<Place, Refused> {
         self.counters().accepted.add(1);

@@ -6,6 +6,7 @@ use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use aws_lc_rs::{hkdf, hmac};
 use parking_lot::Mutex;
@@ -27,6 +28,12 @@ const ALL_WAITING_BYTES: u64 = 16 << 20;
 const ID: usize = 8;
 /// Handshakes that wait to be looked at.
 const WAITING: usize = 1_024;
+/// So long a connection whose handshake has failed is kept, to answer what still comes of it: three probe timeouts
+/// (RFC 9000 section 10.2), as they are while no round trip is known (RFC 9002 section 6.2.2).
+const CLOSING: Duration = Duration::from_secs(3);
+/// Between two stateless resets. After a restart each client gets one, so there must be many; each is smaller than
+/// what it answers.
+const RESETS: Duration = Duration::from_millis(1);
 
 /// What the next handshake is answered with; asked for each, so that certificates follow their files.
 pub type TlsConfig = Box<dyn Fn() -> Arc<rustls::ServerConfig> + Send + Sync>;
@@ -50,7 +57,10 @@ impl Keys {
     }
 
     fn endpoint(&self) -> EndpointConfig {
-        EndpointConfig::new(Arc::new(hmac::Key::new(hmac::HMAC_SHA256, &self.reset)))
+        let key = hmac::Key::new(hmac::HMAC_SHA256, &self.reset);
+        let mut config = EndpointConfig::new(Arc::new(key));
+        config.min_reset_interval(RESETS);
+        config
     }
 
     fn token(&self) -> Arc<hkdf::Prk> {
@@ -90,7 +100,7 @@ pub struct Arrival {
     turn: Turn,
 }
 
-/// One of the handshakes that are under way.
+/// One of the handshakes that are under way, or that have failed and are not forgotten.
 #[derive(Debug)]
 struct Turn(Arc<AtomicUsize>);
 
@@ -160,8 +170,14 @@ impl Server {
     }
 
     /// The next client; `None` once the server is closed. Those whose address must be validated first, and
-    /// those for whom there is no handshake left, are answered here; `refused` is told of the latter.
-    pub async fn accept(&self, mut refused: impl FnMut(SocketAddr)) -> Option<Arrival> {
+    /// those for whom there is no handshake left, are answered here; `refused` is told of the latter. `scarce` is
+    /// asked whether there is room for few more than so many connections: then none of it goes to whoever has not
+    /// proved an address, unless that is never asked for.
+    pub async fn accept(
+        &self,
+        scarce: impl Fn(usize) -> bool,
+        mut refused: impl FnMut(SocketAddr),
+    ) -> Option<Arrival> {
         loop {
             let incoming = self.endpoint.accept().await?;
             let under_way = self.handshakes.load(Ordering::Relaxed);
@@ -172,7 +188,7 @@ impl Server {
             }
             let validate = match self.settings.retry {
                 Retry::Always => true,
-                Retry::Above(limit) => under_way >= limit,
+                Retry::Above(limit) => under_way >= limit || scarce(limit),
                 Retry::Never => false,
             };
             if validate && !incoming.remote_address_validated() && incoming.may_retry() {
@@ -207,9 +223,18 @@ impl Server {
         // Not `into_0rtt`: this is ready when the client's Finished has come, which for a server confirms the
         // handshake (RFC 9001 section 4.1.2), and whoever only repeats packets has none. Early data waits in
         // its stream until then, and takes no more there than the windows allow.
-        let connection = tokio::time::timeout(limit, connecting).await;
-        drop(turn);
-        let connection = connection.map_err(|_elapsed| EstablishError::Timeout { limit })??;
+        let established = match tokio::time::timeout(limit, connecting).await {
+            Ok(established) => established.map_err(EstablishError::from),
+            Err(_elapsed) => Err(EstablishError::Timeout { limit }),
+        };
+        if established.is_err() {
+            // It takes as much as before until it is forgotten.
+            tokio::spawn(async move {
+                tokio::time::sleep(CLOSING).await;
+                drop(turn);
+            });
+        }
+        let connection = established?;
         let handshake = handshake(&connection);
         let observed = Observed::new(connection.clone(), handshake, &self.metrics);
         Ok(Connection::new(connection, limit, handshake, observed))

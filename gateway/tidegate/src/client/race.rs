@@ -33,7 +33,7 @@ where
         attempts.extend(next.map(|address| attempt(*address)));
         let patience = async {
             if rest.len() == 0 {
-                pending().await
+                pending::<()>().await;
             } else {
                 sleep(NEXT).await;
             }

@@ -1,7 +1,8 @@
 //! QUIC: from the first packet of a client to the stream that MQTT is spoken on.
 //!
 //! A connection counts as soon as its handshake begins, and for its address when it has proved that: before,
-//! anybody could take the places of somebody else. What is refused before the handshake is refused with
+//! anybody could take the places of somebody else. For the same reason who has not proved it takes none of the last
+//! places, where it may be asked to. What is refused before the handshake is refused with
 //! QUIC's own CONNECTION_REFUSED, and later with an application error code.
 
 use std::net::SocketAddr;
@@ -24,7 +25,8 @@ impl Listener {
                 let what = "as many handshakes are under way as may be";
                 self.complain(Reason::Rate, Some(address), what, false);
             };
-            while let Some(arrival) = server.accept(too_many).await {
+            let scarce = |unproved| self.endpoint.is_scarce(unproved);
+            while let Some(arrival) = server.accept(scarce, too_many).await {
                 self.arrived(arrival, &server, &drain);
             }
         };
