@@ -144,7 +144,7 @@ fn a_stream_of_nothing_but_holes_ends_its_connection() {
     let before = gateway.resident_bytes();
     // Every other byte, each alone in a packet: who keeps the packets keeps a thousand times what came.
     let mut numbers = 0..HOLES;
-    while let Some(number) = numbers.next() {
+    for number in numbers.by_ref() {
         let mut frames = stream(4, 2 * number + 1, b"x");
         frames.resize(1_350, 0);
         client.send(&frames);
