@@ -182,10 +182,10 @@ impl Handshaking {
     }
 }
 
-fn boxed(
-    local: DirectionalKeys,
-    remote: DirectionalKeys,
-) -> (KeyPair<Box<dyn HeaderKey>>, KeyPair<Box<dyn PacketKey>>) {
+/// Keys as quinn has them: of headers, and of packets.
+type BoxedKeys = (KeyPair<Box<dyn HeaderKey>>, KeyPair<Box<dyn PacketKey>>);
+
+fn boxed(local: DirectionalKeys, remote: DirectionalKeys) -> BoxedKeys {
     let header = KeyPair::<Box<dyn HeaderKey>> {
         local: Box::new(local.header),
         remote: Box::new(remote.header),

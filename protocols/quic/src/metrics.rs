@@ -185,13 +185,13 @@ impl Observed {
     pub(crate) fn new(
         connection: quinn::Connection,
         handshake: Handshake,
-        metrics: Arc<Metrics>,
+        metrics: &Arc<Metrics>,
     ) -> Arc<Self> {
         metrics.confirmed(handshake);
         let number = metrics.numbers.fetch_add(1, Relaxed);
         let observed = Arc::new(Self {
             connection,
-            metrics: Arc::clone(&metrics),
+            metrics: Arc::clone(metrics),
             number,
             seen: Mutex::default(),
         });

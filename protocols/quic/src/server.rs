@@ -213,8 +213,7 @@ impl Server {
         drop(turn);
         let connection = connection.map_err(|_elapsed| EstablishError::Timeout { limit })??;
         let handshake = handshake(&connection);
-        let metrics = Arc::clone(&self.metrics);
-        let observed = Observed::new(connection.clone(), handshake, metrics);
+        let observed = Observed::new(connection.clone(), handshake, &self.metrics);
         Ok(Connection::new(connection, limit, handshake, observed))
     }
 
