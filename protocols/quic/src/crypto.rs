@@ -15,9 +15,9 @@ use quinn::crypto::{
 use quinn::{ConnectionId, Side, TransportErrorCode};
 use quinn_proto::TransportError;
 use quinn_proto::transport_parameters::TransportParameters;
-use rustls::HandshakeKind;
 use rustls::pki_types::CertificateDer;
-use rustls::quic::{self, KeyChange, Secrets, ServerConnection, Version};
+use rustls::quic::{KeyChange, Secrets, ServerConnection, Version};
+use rustls::{AlertDescription, HandshakeKind};
 
 use crate::hello::FirstHello;
 use crate::metrics::Metrics;
@@ -83,6 +83,12 @@ impl ServerConfig for Crypto {
     ) -> Box<dyn Session> {
         // Of each connection this is asked for once, just before its first path is made.
         self.metrics.connection();
+        Box::new(self.session(version, params))
+    }
+}
+
+impl Crypto {
+    fn session(&self, version: u32, params: &TransportParameters) -> ServerSession {
         let mut encoded = Vec::new();
         params.write(&mut encoded);
         let tls = ServerConnection::new(Arc::clone(&self.tls), tls_version(version), encoded);
@@ -91,14 +97,16 @@ impl ServerConfig for Crypto {
             reason = "it fails for what is wrong with a configuration, and this one was tried"
         )]
         let tls = tls.expect("a configuration for QUIC");
-        Box::new(ServerSession {
+        ServerSession {
             version,
-            tls: tls.into(),
             initial: Arc::clone(&self.initial),
-            hello: FirstHello::default(),
             told: false,
             secrets: None,
-        })
+            state: State::Handshaking(Box::new(Handshaking {
+                tls,
+                hello: FirstHello::default(),
+            })),
+        }
     }
 }
 
@@ -112,15 +120,33 @@ const fn tls_version(version: u32) -> Version {
 
 struct ServerSession {
     version: u32,
-    tls: quic::Connection,
     initial: Arc<QuicServerConfig>,
-    hello: FirstHello,
     /// It was said that there is something to know of the handshake.
     told: bool,
+    /// What the keys after the next are made of.
     secrets: Option<Secrets>,
+    state: State,
 }
 
-impl ServerSession {
+enum State {
+    Handshaking(Box<Handshaking>),
+    Confirmed(Confirmed),
+}
+
+/// What is needed to shake hands: kilobytes.
+struct Handshaking {
+    tls: ServerConnection,
+    hello: FirstHello,
+}
+
+/// What is kept for as long as the connection lives. rustls would keep its buffers, what the client has sent of
+/// itself, and the secrets of exporters, for which nobody asks.
+struct Confirmed {
+    handshake: Handshake,
+    certificates: Option<Vec<CertificateDer<'static>>>,
+}
+
+impl Handshaking {
     fn handshake(&self) -> Handshake {
         let offered = self.hello.offers_early_data();
         Handshake {
@@ -132,6 +158,30 @@ impl ServerSession {
                 (true, false) => EarlyData::Refused,
             },
         }
+    }
+
+    fn certificates(&self) -> Option<Vec<CertificateDer<'static>>> {
+        let certificates = self.tls.peer_certificates()?;
+        let owned = |certificate: &CertificateDer<'_>| certificate.clone().into_owned();
+        Some(certificates.iter().map(owned).collect())
+    }
+
+    fn read(&mut self, bytes: &[u8]) -> Result<(), TransportError> {
+        self.hello.read(bytes);
+        self.tls.read_hs(bytes).map_err(|error| {
+            let (code, reason) = match self.tls.alert() {
+                Some(alert) => (TransportErrorCode::crypto(alert.into()), error.to_string()),
+                None => (
+                    TransportErrorCode::PROTOCOL_VIOLATION,
+                    format!("TLS error: {error}"),
+                ),
+            };
+            TransportError {
+                code,
+                frame: None,
+                reason,
+            }
+        })
     }
 }
 
@@ -148,20 +198,25 @@ impl Session for ServerSession {
 
     /// A [`Handshake`].
     fn handshake_data(&self) -> Option<Box<dyn Any>> {
-        Some(Box::new(self.handshake()))
+        Some(Box::new(match &self.state {
+            State::Handshaking(handshaking) => handshaking.handshake(),
+            State::Confirmed(confirmed) => confirmed.handshake,
+        }))
     }
 
     fn peer_identity(&self) -> Option<Box<dyn Any>> {
-        let certificates = self.tls.peer_certificates()?;
-        let owned: Vec<CertificateDer<'static>> = certificates
-            .iter()
-            .map(|certificate| certificate.clone().into_owned())
-            .collect();
-        Some(Box::new(owned))
+        let certificates = match &self.state {
+            State::Handshaking(handshaking) => handshaking.certificates(),
+            State::Confirmed(confirmed) => confirmed.certificates.clone(),
+        };
+        Some(Box::new(certificates?))
     }
 
     fn early_crypto(&self) -> Option<(Box<dyn HeaderKey>, Box<dyn PacketKey>)> {
-        let keys = self.tls.zero_rtt_keys()?;
+        let State::Handshaking(handshaking) = &self.state else {
+            return None;
+        };
+        let keys = handshaking.tls.zero_rtt_keys()?;
         Some((Box::new(keys.header), Box::new(keys.packet)))
     }
 
@@ -171,31 +226,34 @@ impl Session for ServerSession {
     }
 
     fn is_handshaking(&self) -> bool {
-        self.tls.is_handshaking()
+        match &self.state {
+            State::Handshaking(handshaking) => handshaking.tls.is_handshaking(),
+            State::Confirmed(_) => false,
+        }
     }
 
     fn read_handshake(&mut self, bytes: &[u8]) -> Result<bool, TransportError> {
-        self.hello.read(bytes);
-        self.tls.read_hs(bytes).map_err(|error| {
-            let (code, reason) = match self.tls.alert() {
-                Some(alert) => (TransportErrorCode::crypto(alert.into()), error.to_string()),
-                None => (
-                    TransportErrorCode::PROTOCOL_VIOLATION,
-                    format!("TLS error: {error}"),
-                ),
-            };
-            TransportError {
-                code,
+        let State::Handshaking(handshaking) = &mut self.state else {
+            // No message of TLS comes from a client that has shaken hands: keys are updated without one (RFC 9001
+            // section 6), and it is not asked for a certificate later (section 4.4).
+            return Err(TransportError {
+                code: TransportErrorCode::crypto(AlertDescription::UnexpectedMessage.into()),
                 frame: None,
-                reason,
-            }
-        })?;
-        let known = self.tls.alpn_protocol().is_some() || !self.is_handshaking();
+                reason: "a handshake message after the handshake".to_owned(),
+            });
+        };
+        handshaking.read(bytes)?;
+        let tls = &handshaking.tls;
+        let known = tls.alpn_protocol().is_some() || !tls.is_handshaking();
         Ok(known && !std::mem::replace(&mut self.told, known))
     }
 
     fn transport_parameters(&self) -> Result<Option<TransportParameters>, TransportError> {
-        let Some(encoded) = self.tls.quic_transport_parameters() else {
+        // Asked for when the handshake begins.
+        let State::Handshaking(handshaking) = &self.state else {
+            return Ok(None);
+        };
+        let Some(encoded) = handshaking.tls.quic_transport_parameters() else {
             return Ok(None);
         };
         let parameters = TransportParameters::read(Side::Server, &mut Cursor::new(encoded));
@@ -203,11 +261,24 @@ impl Session for ServerSession {
     }
 
     fn write_handshake(&mut self, out: &mut Vec<u8>) -> Option<Keys> {
-        let keys = match self.tls.write_hs(out)? {
-            KeyChange::Handshake { keys } => keys,
-            KeyChange::OneRtt { keys, next } => {
+        let State::Handshaking(handshaking) = &mut self.state else {
+            return None;
+        };
+        let keys = match handshaking.tls.write_hs(out) {
+            Some(KeyChange::Handshake { keys }) => keys,
+            Some(KeyChange::OneRtt { keys, next }) => {
                 self.secrets = Some(next);
                 keys
+            }
+            None => {
+                // Everything is written: after the client's Finished that includes the tickets.
+                if !handshaking.tls.is_handshaking() {
+                    self.state = State::Confirmed(Confirmed {
+                        handshake: handshaking.handshake(),
+                        certificates: handshaking.certificates(),
+                    });
+                }
+                return None;
             }
         };
         Some(Keys {
@@ -235,13 +306,156 @@ impl Session for ServerSession {
         false
     }
 
+    /// Of nobody here.
     fn export_keying_material(
         &self,
-        out: &mut [u8],
-        label: &[u8],
-        context: &[u8],
+        _out: &mut [u8],
+        _label: &[u8],
+        _context: &[u8],
     ) -> Result<(), ExportKeyingMaterialError> {
-        let exported = self.tls.export_keying_material(out, label, Some(context));
-        exported.map(|_| ()).map_err(|_| ExportKeyingMaterialError)
+        Err(ExportKeyingMaterialError)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustls::crypto::aws_lc_rs::default_provider;
+    use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
+    use rustls::quic::ClientConnection;
+    use rustls::server::WebPkiClientVerifier;
+    use rustls::{ClientConfig, RootCertStore, version::TLS13};
+
+    use super::*;
+
+    /// A server, and a client that it knows by its certificate, which is the same.
+    struct Sides {
+        crypto: Crypto,
+        client: Arc<ClientConfig>,
+        certificate: CertificateDer<'static>,
+    }
+
+    impl Sides {
+        fn new() -> Self {
+            let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+            let certificate = made.cert.der().clone();
+            let key = made.signing_key.serialize_der();
+            let key = || PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.clone()));
+            let provider = Arc::new(default_provider());
+            let mut roots = RootCertStore::empty();
+            roots.add(certificate.clone()).unwrap();
+            let roots = Arc::new(roots);
+            let verifier = WebPkiClientVerifier::builder_with_provider(
+                Arc::clone(&roots),
+                Arc::clone(&provider),
+            );
+            let mut server = rustls::ServerConfig::builder_with_provider(Arc::clone(&provider))
+                .with_protocol_versions(&[&TLS13])
+                .unwrap()
+                .with_client_cert_verifier(verifier.build().unwrap())
+                .with_single_cert(vec![certificate.clone()], key())
+                .unwrap();
+            let mut client = ClientConfig::builder_with_provider(provider)
+                .with_protocol_versions(&[&TLS13])
+                .unwrap()
+                .with_root_certificates(roots)
+                .with_client_auth_cert(vec![certificate.clone()], key())
+                .unwrap();
+            for protocols in [&mut server.alpn_protocols, &mut client.alpn_protocols] {
+                *protocols = vec![crate::ALPN.to_vec()];
+            }
+            Self {
+                crypto: Crypto::new(Arc::new(server), Arc::default()).unwrap(),
+                client: Arc::new(client),
+                certificate,
+            }
+        }
+
+        /// A session whose handshake is over, and the secrets of its client.
+        fn shake_hands(&self) -> (ServerSession, Secrets) {
+            let parameters = TransportParameters::read(Side::Client, &mut Cursor::new([]));
+            let mut session = self.crypto.session(1, &parameters.unwrap());
+            let name = ServerName::try_from("localhost").unwrap();
+            let client = Arc::clone(&self.client);
+            let mut client = ClientConnection::new(client, Version::V1, name, Vec::new()).unwrap();
+            let mut secrets = None;
+            loop {
+                let mut is_over = true;
+                loop {
+                    let mut out = Vec::new();
+                    let change = client.write_hs(&mut out);
+                    if change.is_none() && out.is_empty() {
+                        break;
+                    }
+                    if !out.is_empty() {
+                        is_over = false;
+                        session.read_handshake(&out).unwrap();
+                    }
+                    if let Some(KeyChange::OneRtt { next, .. }) = change {
+                        secrets = Some(next);
+                    }
+                }
+                loop {
+                    let mut out = Vec::new();
+                    let keys = session.write_handshake(&mut out);
+                    if keys.is_none() && out.is_empty() {
+                        break;
+                    }
+                    client.read_hs(&out).unwrap();
+                }
+                if is_over {
+                    return (session, secrets.unwrap());
+                }
+            }
+        }
+    }
+
+    fn told(session: &ServerSession) -> Handshake {
+        *session.handshake_data().unwrap().downcast().unwrap()
+    }
+
+    #[test]
+    fn a_handshake_leaves_nothing_but_what_is_asked_for_later() {
+        let sides = Sides::new();
+        for resumed in [false, true] {
+            // The second handshake needs the tickets of the first.
+            let (session, _) = sides.shake_hands();
+            assert!(matches!(session.state, State::Confirmed(_)));
+            assert!(size_of::<ServerSession>() <= 256);
+            assert!(!session.is_handshaking());
+            let early_data = EarlyData::None;
+            assert_eq!(
+                told(&session),
+                Handshake {
+                    resumed,
+                    early_data
+                }
+            );
+            let shown = session.peer_identity().unwrap();
+            let shown = shown.downcast::<Vec<CertificateDer<'static>>>().unwrap();
+            assert_eq!(*shown, std::slice::from_ref(&sides.certificate));
+        }
+    }
+
+    #[test]
+    fn rfc9001_6_keys_are_updated_after_the_handshake() {
+        let (mut session, mut secrets) = Sides::new().shake_hands();
+        for number in 0..3 {
+            let server = session.next_1rtt_keys().unwrap();
+            let client = secrets.next_packet_keys();
+            let mut packet = b"headerpayload".to_vec();
+            packet.resize(packet.len() + server.local.tag_len(), 0);
+            server.local.encrypt(number, &mut packet, 6);
+            let (header, payload) = packet.split_at_mut(6);
+            let payload = client.remote.decrypt_in_place(number, header, payload);
+            assert_eq!(payload.unwrap(), b"payload");
+        }
+    }
+
+    #[test]
+    fn rfc9001_6_a_handshake_message_after_the_handshake_is_unexpected() {
+        let (mut session, _) = Sides::new().shake_hands();
+        // KeyUpdate.
+        let refused = session.read_handshake(&[24, 0, 0, 1, 0]).unwrap_err();
+        assert_eq!(refused.code, TransportErrorCode::crypto(10));
     }
 }

@@ -21,6 +21,7 @@ mod data;
 mod error;
 mod hello;
 mod metrics;
+mod runtime;
 mod server;
 mod settings;
 mod socket;

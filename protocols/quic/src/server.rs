@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use aws_lc_rs::{hkdf, hmac};
 use parking_lot::Mutex;
-use quinn::{Endpoint, EndpointConfig, Incoming, TokioRuntime, TransportConfig, VarInt};
+use quinn::{Endpoint, EndpointConfig, Incoming, TransportConfig, VarInt};
 
 use quinn_proto::RandomConnectionIdGenerator;
 
@@ -19,6 +19,7 @@ use crate::connection::Connection;
 use crate::crypto::{Crypto, EarlyData, Handshake};
 use crate::error::EstablishError;
 use crate::metrics::{Metrics, Observed};
+use crate::runtime::Tokio;
 use crate::settings::{Retry, Settings};
 
 /// Octets of the packets that a client may send before its handshake is looked at, of one and of all that wait.
@@ -132,7 +133,7 @@ impl Server {
         let metrics = Arc::<Metrics>::default();
         let server = Self {
             // Answers nothing until there is a configuration.
-            endpoint: Endpoint::new(endpoint, None, socket, Arc::new(TokioRuntime))?,
+            endpoint: Endpoint::new(endpoint, None, socket, Arc::new(Tokio))?,
             transport: settings.transport(&metrics),
             settings,
             keys,

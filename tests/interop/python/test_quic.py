@@ -8,6 +8,7 @@ import queue
 
 import paho.mqtt.client as paho
 import pytest
+from aioquic import tls
 from aioquic.asyncio import QuicConnectionProtocol
 from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.connection import QuicConnection
@@ -342,6 +343,22 @@ def test_rfc9001_4_6_early_data_is_not_offered(broker):
                 completed = await quic.completed
             assert not completed.early_data_accepted
             await quic.answer(0x20)
+
+    asyncio.run(exchange())
+
+
+def test_rfc9001_6_a_client_updates_its_keys_again_and_again(broker):
+    async def exchange():
+        async with device(broker) as quic:
+            await quic.completed
+            await quic.begin()
+            for number in range(1, 6):
+                before = quic._quic._cryptos[tls.Epoch.ONE_RTT].key_phase
+                quic._quic.request_key_update()
+                quic.send(publish("keys/updated", b"as before", 1, number))
+                assert (await quic.answer(0x40))[:2] == bytes([0, number])
+                # What was answered was read with the new keys.
+                assert quic._quic._cryptos[tls.Epoch.ONE_RTT].key_phase != before
 
     asyncio.run(exchange())
 
