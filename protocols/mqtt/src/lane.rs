@@ -28,6 +28,10 @@ const MOST_MOVED: usize = 32 << 10;
 /// Most bytes of answers (acknowledgements, PINGRESP, SUBACK) that wait behind a stuck write.
 const MAX_REPLIES: usize = 64 << 10;
 
+/// Most answers that wait for the store before nothing more is read, those of one batch on top: while the disk fails
+/// or is slow, a client cannot fill the memory with what it asks for. It is far more than one sync takes.
+const MAX_WAITING: usize = 8_192;
+
 /// Most PUBACKs that are handled under one lock.
 const MOST_ACKNOWLEDGED: usize = 64;
 
@@ -149,7 +153,7 @@ where
                 .batch(|worker| protocol.continue_fan_out(worker, side))?;
             return Ok(Round::Moved);
         }
-        if self.side.replies.len() >= MAX_REPLIES {
+        if self.side.replies.len() >= MAX_REPLIES || self.side.waiting() >= MAX_WAITING {
             return Ok(Round::Idle);
         }
         if self.input.ready {

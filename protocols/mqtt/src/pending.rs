@@ -27,6 +27,10 @@ impl PendingAcks {
         self.0.0.is_none()
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// How many acknowledgements of this kind wait.
     pub(crate) fn count(&self, kind: AckType) -> usize {
         let acks = self.0.0.iter().flat_map(|line| &line.waiting);
@@ -48,8 +52,8 @@ impl PendingAcks {
 pub(crate) struct PendingAnswers(Waiting<Vec<u8>>);
 
 impl PendingAnswers {
-    pub(crate) fn is_empty(&self) -> bool {
-        self.0.0.is_none()
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
     }
 
     pub(crate) fn push(&mut self, packet: Vec<u8>, ticket: Ticket) {
@@ -80,6 +84,10 @@ impl<T> Default for Waiting<T> {
 }
 
 impl<T> Waiting<T> {
+    fn len(&self) -> usize {
+        self.0.as_ref().map_or(0, |line| line.waiting.len())
+    }
+
     fn push(&mut self, what: T, ticket: Ticket) {
         let line = self.0.get_or_insert_with(|| {
             Box::new(Line {

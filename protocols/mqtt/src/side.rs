@@ -40,9 +40,9 @@ impl Side {
         self.fan_out.is_some()
     }
 
-    /// Whether an answer waits for the store.
-    pub(crate) fn waits(&self) -> bool {
-        !self.acks.is_empty() || !self.answers.is_empty()
+    /// Answers that wait for the store.
+    pub(crate) fn waiting(&self) -> usize {
+        self.acks.len() + self.answers.len()
     }
 
     /// Whether a client may send such a packet here: streams beside the first carry PUBLISH to UNSUBACK, in the

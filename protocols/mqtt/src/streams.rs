@@ -144,7 +144,7 @@ where
             self.lane.rest();
             self.lane.flush(cx)?;
             let side = &self.lane.side;
-            if self.phase == Phase::Open || side.is_busy() || side.waits() {
+            if self.phase == Phase::Open || side.is_busy() || side.waiting() > 0 {
                 return Poll::Pending;
             }
             self.phase = Phase::Finished;

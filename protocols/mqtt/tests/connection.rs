@@ -263,6 +263,35 @@ async fn mqtt_4_6_0_2_pubacks_wait_for_the_store_in_order_and_pings_pass_by() {
     assert_eq!(sender.next().await, "PubAck 2");
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_client_of_whom_too_many_answers_wait_for_the_store_is_read_no_further() {
+    let store = Arc::new(SlowStore::default());
+    let gateway = Gateway::new(Arc::clone(&store) as _);
+    let mut receiver = gateway.connect("receiver", Version::V5, 4_096).await;
+    receiver.subscribe(QoS::AtLeastOnce).await;
+    // It knows no Receive Maximum.
+    let mut sender = gateway.connect("sender", Version::V3_1_1, 4_096).await;
+    let mut ids = 1..=u16::MAX;
+    // Time stands still until nothing moves any more.
+    let patience = Duration::from_secs(1);
+    loop {
+        let id = ids.next().expect("it is read to the end");
+        let published = sender.publish(id, QoS::AtLeastOnce);
+        if tokio::time::timeout(patience, published).await.is_err() {
+            break;
+        }
+    }
+    let waiting = || store.open.lock().unwrap().len();
+    // Those of one read come on top.
+    assert!((8_192..9_000).contains(&waiting()), "{}", waiting());
+    for _ in 0..waiting() {
+        store.complete(0, Ok(()));
+    }
+    for id in 1..=8_192 {
+        assert_eq!(sender.next().await, format!("PubAck {id}"));
+    }
+}
+
 #[tokio::test]
 async fn mqtt_4_3_3_pubrec_and_pubcomp_wait_for_the_store() {
     let store = Arc::new(SlowStore::default());

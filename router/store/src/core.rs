@@ -1,7 +1,7 @@
 //! What the engine and its threads share.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use tidegate_bus::{Recovery, StoreError};
@@ -32,6 +32,8 @@ pub(crate) struct Core {
     state: AtomicU8,
     walked: AtomicBool,
     walking: Mutex<()>,
+    /// Bytes of changes that wait for the disk to come back.
+    pub(crate) held: AtomicUsize,
     intake_limit: usize,
     progress: Option<ProgressHook>,
 }
@@ -53,6 +55,7 @@ impl Core {
             state: AtomicU8::new(ACCEPTING),
             walked: AtomicBool::new(false),
             walking: Mutex::new(()),
+            held: AtomicUsize::new(0),
             intake_limit,
             progress,
         }
@@ -107,6 +110,11 @@ impl Core {
                 .clone()
                 .unwrap_or_else(|| StoreError::Failed("the disk failed".into()))),
         }
+    }
+
+    /// Whether as much waits for the disk to come back as may.
+    pub(crate) fn is_crowded(&self) -> bool {
+        self.held.load(Ordering::Relaxed) > self.intake_limit
     }
 
     /// Ends a visit to the intake: wakes the committer if it sleeps.

@@ -319,6 +319,10 @@ impl Store for Engine {
     }
 
     fn claim<'a>(&'a self, _: &'a ClientId) -> StoreFuture<'a, Claim> {
+        if self.core.is_crowded() {
+            let error = StoreError::Failed("as much waits for the disk as may".into());
+            return Box::pin(std::future::ready(Err(error)));
+        }
         let number = self.counter.fetch_add(1, Ordering::Relaxed) + 1;
         Box::pin(std::future::ready(Ok(Claim {
             epoch: Epoch((self.boot << COUNTER_BITS) | number),

@@ -1,16 +1,20 @@
 //! When the disk fails.
 //!
 //! Publications of the failed group and those told since are refused. Changes are kept in memory and told
-//! to the disk again when it is back: a client that has acknowledged does not do it twice. A
+//! to the disk again when it is back: a client that has acknowledged does not do it twice. Of a topic that is
+//! retained again and again the last message is kept, and when all that waits takes as much as may wait
+//! for the disk at any time, nobody new is let in: who is there has changes left for what waits for him alone. A
 //! poisoned fjall stays poisoned, so the database is closed and opened anew, every second.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::Duration;
 
+use hashbrown::HashMap;
 use tidegate_bus::StoreError;
 
 use crate::committer::Committer;
@@ -30,6 +34,10 @@ const PROBE_BYTES: usize = 1 << 20;
 #[derive(Default)]
 struct Waiting {
     ops: Vec<Op>,
+    /// Where in `ops` the retained message of a topic is.
+    retained: HashMap<Arc<str>, usize>,
+    /// Bytes of `ops`, about.
+    bytes: usize,
     tickets: Vec<Shared>,
 }
 
@@ -40,9 +48,23 @@ impl Waiting {
         for read in group.reads {
             read.reader.end(Err(error.clone()));
         }
-        self.ops
-            .extend(group.ops.into_iter().filter_map(Op::after_failure));
+        for op in group.ops.into_iter().filter_map(Op::after_failure) {
+            self.push(op);
+        }
         self.tickets.push(group.changes);
+    }
+
+    fn push(&mut self, op: Op) {
+        self.bytes += op.size();
+        if let Op::Retain { topic, .. } = &op {
+            if let Some(&at) = self.retained.get(topic) {
+                self.bytes -= self.ops[at].size();
+                self.ops[at] = op;
+                return;
+            }
+            self.retained.insert(Arc::clone(topic), self.ops.len());
+        }
+        self.ops.push(op);
     }
 }
 
@@ -61,6 +83,7 @@ impl Committer {
                 let group = core.take(&mut intake, &mut Vec::new());
                 drop(intake);
                 waiting.add(group, &failure);
+                core.held.store(waiting.bytes, Ordering::Relaxed);
             }
             let again = self.reopen();
             let again = again.and_then(|()| {
@@ -80,6 +103,7 @@ impl Committer {
                 Err(error) => failure = error,
             }
         }
+        self.core.held.store(0, Ordering::Relaxed);
         self.core.set_failing(None);
         waiting
             .tickets

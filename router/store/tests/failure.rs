@@ -12,6 +12,10 @@ use std::sync::atomic::AtomicBool;
 
 use support::*;
 use tidegate_bus::{Place, SessionChange, Stage, Store, StoreError};
+use tidegate_store::{Engine, Settings};
+
+/// Bytes that may wait for the disk.
+const WAITING: usize = 2 << 20;
 
 fn disk_works(works: bool) {
     let (_, hard) = rlimit::getrlimit(rlimit::Resource::FSIZE).unwrap();
@@ -28,7 +32,11 @@ fn publications_are_refused_and_changes_wait_while_the_disk_fails() {
     let (ann, bob) = (client("ann"), client("bob"));
     let (a, b);
     {
-        let engine = open(directory.path());
+        let settings = Settings {
+            intake_bytes: WAITING,
+            ..Settings::default()
+        };
+        let engine = Engine::open(directory.path(), settings).unwrap();
         recover(&engine);
         a = session(&engine, &ann);
         let body = message("t", b"before");
@@ -60,7 +68,30 @@ fn publications_are_refused_and_changes_wait_while_the_disk_fails() {
         }
         let fenced = engine.change(&bob, a, &[SessionChange::Ended]);
         assert_eq!(result(&fenced), Err(StoreError::Fenced));
+        // Of one topic the last message waits, so any number of them takes no room.
+        let (r, again) = ["r", "again"]
+            .map(|topic| message(topic, &[b'x'; 1 << 10]))
+            .into();
+        for _ in 0..WAITING >> 10 {
+            let _ = engine.retain("r", Some(&r));
+            let _ = engine.retain("again", Some(&again));
+        }
+        eventually("they are taken", || {
+            engine.metrics().intake_changes.get() == 0
+        });
+        claim(&engine, &client("cid"));
+        // What is told of many things does, and then nobody new is let in.
+        for n in 0..WAITING >> 10 {
+            let topic = format!("many/{n}");
+            let _ = engine.retain(&topic, Some(&message(&topic, &[b'x'; 1 << 10])));
+        }
+        eventually("it is crowded", || {
+            may_claim(&engine, &client("dan")).is_err()
+        });
+        let last = engine.retain("r", Some(&message("r", b"last")));
         disk_works(true);
+        kept(&last);
+        claim(&engine, &client("dan"));
         for ticket in [&done, &sent, &retained, &other] {
             kept(ticket);
         }
@@ -71,7 +102,8 @@ fn publications_are_refused_and_changes_wait_while_the_disk_fails() {
     }
     let engine = open(directory.path());
     let all = recover(&engine);
-    assert_eq!(all.retained["r"], b"x");
+    assert_eq!(all.retained["r"], b"last");
+    assert_eq!(all.retained["again"].len(), 1 << 10);
     assert_eq!(all.sessions["ann"].in_flight[0].stage, Stage::Sent(id(7)));
     assert_eq!(all.sessions["ann"].queued.messages, 1);
     assert_eq!(all.sessions["bob"].queued.messages, 1);

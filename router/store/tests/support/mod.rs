@@ -84,10 +84,15 @@ pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
 }
 
 pub fn claim(engine: &Engine, client: &ClientId) -> Epoch {
+    may_claim(engine, client).unwrap()
+}
+
+/// As [`claim`], where it may be refused.
+pub fn may_claim(engine: &Engine, client: &ClientId) -> Result<Epoch, StoreError> {
     let mut future = engine.claim(client);
     let mut context = std::task::Context::from_waker(Waker::noop());
     match future.as_mut().poll(&mut context) {
-        Poll::Ready(claim) => claim.unwrap().epoch,
+        Poll::Ready(claim) => claim.map(|claim| claim.epoch),
         Poll::Pending => panic!("a claim is answered at once"),
     }
 }
