@@ -6,15 +6,16 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use quinn::{Connection, ConnectionError, RecvStream, SendStream};
+use quinn::{Connection, ConnectionError, RecvStream, SendStream, StoppedError, VarInt};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::error::code;
 use crate::metrics::Observed;
-use crate::stream::Stopped;
 
 type Accepting =
     Pin<Box<dyn Future<Output = Result<(SendStream, RecvStream), ConnectionError>> + Send>>;
+
+type Stopped = Pin<Box<dyn Future<Output = Result<Option<VarInt>, StoppedError>> + Send + Sync>>;
 
 /// The streams that a client opens beside the control stream.
 pub struct DataStreams {
@@ -61,7 +62,7 @@ fn accept(connection: &Connection) -> Accepting {
     Box::pin(async move { connection.accept_bi().await })
 }
 
-/// One stream beside the control stream.
+/// One stream of a connection; the control stream is made of one, too.
 ///
 /// Its shutdown completes when the client has everything that was written, and fails when it will not have: it has
 /// stopped the stream, or the connection is lost. Dropped before, it is reset.
@@ -95,6 +96,11 @@ impl DataStream {
             receive,
             shutdown: Shutdown::Open,
         }
+    }
+
+    /// Is left as it is.
+    pub(crate) fn forget(&mut self) {
+        self.shutdown = Shutdown::Closed;
     }
 }
 

@@ -1,66 +1,43 @@
-//! A bidirectional stream as one byte stream.
+//! The control stream of a connection.
 
-use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
-use quinn::{Connection, RecvStream, SendStream, StoppedError};
+use quinn::{Connection, RecvStream, SendStream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::data::DataStream;
 use crate::error::code;
 use crate::metrics::Observed;
 
-pub(crate) type Stopped =
-    Pin<Box<dyn Future<Output = Result<Option<quinn::VarInt>, StoppedError>> + Send + Sync>>;
-
 /// A bidirectional stream as one byte stream. It is the control stream of its connection: shut down, the
 /// connection is closed once the client has everything that was written.
 #[derive(Debug)]
 pub struct Stream {
     connection: Connection,
-    send: SendStream,
-    receive: RecvStream,
-    shutdown: Shutdown,
+    stream: DataStream,
+    /// The connection is closed, or is not this stream's to close.
+    over: bool,
     /// Looked at for the last time when the stream is gone, and with it the connection.
     observed: Option<Arc<Observed>>,
-}
-
-enum Shutdown {
-    /// Not yet.
-    Open,
-    /// Waits until the client has everything.
-    Waiting(Stopped),
-    /// Done.
-    Closed,
-}
-
-impl std::fmt::Debug for Shutdown {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Open => "Open",
-            Self::Waiting(_) => "Waiting",
-            Self::Closed => "Closed",
-        })
-    }
 }
 
 impl Stream {
     pub(crate) const fn new(connection: Connection, send: SendStream, receive: RecvStream) -> Self {
         Self {
             connection,
-            send,
-            receive,
-            shutdown: Shutdown::Open,
+            stream: DataStream::new(send, receive),
+            over: false,
             observed: None,
         }
     }
 
     /// Does nothing about the end of the connection any more.
     pub(crate) fn forget(mut self) {
-        self.shutdown = Shutdown::Closed;
+        self.over = true;
+        self.stream.forget();
     }
 
     pub(crate) fn observed(mut self, observed: Arc<Observed>) -> Self {
@@ -95,12 +72,12 @@ impl AsyncRead for Stream {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let stream = self.get_mut();
-        if matches!(stream.shutdown, Shutdown::Closed) {
+        let control = self.get_mut();
+        if control.over {
             // Nobody is there any more, and whoever has closed need not hear how.
             return Poll::Ready(Ok(()));
         }
-        AsyncRead::poll_read(Pin::new(&mut stream.receive), cx, buffer)
+        Pin::new(&mut control.stream).poll_read(cx, buffer)
     }
 }
 
@@ -110,40 +87,28 @@ impl AsyncWrite for Stream {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        AsyncWrite::poll_write(Pin::new(&mut self.get_mut().send), cx, bytes)
+        Pin::new(&mut self.get_mut().stream).poll_write(cx, bytes)
     }
 
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // What was written is on its way.
-        Poll::Ready(Ok(()))
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let stream = self.get_mut();
-        loop {
-            match &mut stream.shutdown {
-                Shutdown::Closed => return Poll::Ready(Ok(())),
-                Shutdown::Open => {
-                    // One that was finished or reset is what is wanted.
-                    let _ = stream.send.finish();
-                    stream.shutdown = Shutdown::Waiting(Box::pin(stream.send.stopped()));
-                }
-                Shutdown::Waiting(stopped) => {
-                    // Acknowledged, stopped by the client, or lost: nothing more can be done in any case.
-                    if stopped.as_mut().poll(cx).is_pending() {
-                        return Poll::Pending;
-                    }
-                    stream.connection.close(code::NORMAL, &[]);
-                    stream.shutdown = Shutdown::Closed;
-                }
-            }
+        let control = self.get_mut();
+        if !control.over {
+            // Acknowledged, stopped by the client, or lost: nothing more can be done in any case.
+            let _ = ready!(Pin::new(&mut control.stream).poll_shutdown(cx));
+            control.connection.close(code::NORMAL, &[]);
+            control.over = true;
         }
+        Poll::Ready(Ok(()))
     }
 }
 
 impl Drop for Stream {
     fn drop(&mut self) {
-        if !matches!(self.shutdown, Shutdown::Closed) {
+        if !self.over {
             self.connection.close(code::NORMAL, &[]);
         }
     }
