@@ -237,12 +237,10 @@ impl Endpoint {
                 ReasonCode::QuotaExceeded,
                 "there are as many sessions as there may be",
             ),
-            // Another connection with this client identifier was faster and is newer.
-            _ => Rejected::new(
-                version,
-                ReasonCode::ServerBusy,
-                "another connection is newer",
-            ),
+            // Another connection with this client identifier was faster and is newer. This one is replaced before
+            // its CONNACK, and closed as any that is replaced (MQTT-3.1.4-3). CONNACK has no code for that, and a
+            // server that is unavailable or busy would be a false word.
+            _ => Rejected::silent(ReasonCode::SessionTakenOver, "another connection is newer"),
         })?;
 
         // The will, and the end of a session before, are acknowledged with it.

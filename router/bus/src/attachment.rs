@@ -680,7 +680,8 @@ impl Attachment {
     }
 
     /// Moves what is to be written into `out`, which is at a packet boundary. `true`: there is
-    /// more; ask again when this is written.
+    /// more; ask again when this is written. Where `out` stays empty the waker is woken as soon as there is
+    /// something.
     pub fn take_output(&self, out: &mut Vec<u8>, now: Timestamp) -> Result<bool, Ended> {
         self.session.take_output(self.epoch, out, now)
     }

@@ -1,9 +1,10 @@
 //! `cargo xtask test`: every suite of the workspace, whatever it is written in, with one summary.
 //!
-//! The last line of the output is `N passed, N failed, N skipped`. A suite that executed nothing has
+//! What runners said of failures stands after the table. The last line of the output is `N passed, N failed, N skipped`. A suite that executed nothing has
 //! failed; with `CI=true` so has whatever was skipped.
 
 mod crash;
+mod failures;
 mod node;
 mod place;
 mod python;

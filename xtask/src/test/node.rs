@@ -6,6 +6,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
+use super::failures::Failures;
 use super::place::Place;
 use super::report::{Count, Report};
 use super::{NODE, setup, stream};
@@ -23,6 +24,7 @@ pub(super) fn run(place: &Place, binary: &Path, report: &mut Report) -> Result<(
     setup::want("chromium", "chromium");
     setup::want("certutil", "libnss3-tools");
     let mut count = Count::default();
+    let mut failed = Failures::default();
     let status = stream::lines(
         Command::new(node)
             .args(["--test", "--test-reporter=tap"])
@@ -30,8 +32,12 @@ pub(super) fn run(place: &Place, binary: &Path, report: &mut Report) -> Result<(
             // The modules are not beside the suites: those are under version control.
             .env("NODE_PATH", modules)
             .env("TIDEGATE_BIN", binary),
-        |line| read(&mut count, line),
+        |line| {
+            read(&mut count, line);
+            failed.line(line);
+        },
     )?;
+    report.said(failed);
     report.ran(NODE, count);
     if !status.success() && !report.has_failure(NODE) {
         report.broken(NODE, &format!("node ended with {status}"));

@@ -7,6 +7,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
+use super::failures::Failures;
 use super::place::Place;
 use super::report::{Count, Report};
 use super::{PYTHON, setup, stream};
@@ -22,6 +23,7 @@ pub(super) fn run(place: &Place, binary: &Path, report: &mut Report) -> Result<(
     setup::want("mosquitto_sub", "mosquitto-clients");
     setup::want("openssl", "openssl");
     let mut suites: BTreeMap<String, Count> = BTreeMap::new();
+    let mut failed = Failures::default();
     let status = stream::lines(
         Command::new(python)
             .args([
@@ -36,8 +38,12 @@ pub(super) fn run(place: &Place, binary: &Path, report: &mut Report) -> Result<(
             .current_dir(place.interop(PYTHON))
             .env("PYTHONDONTWRITEBYTECODE", "1")
             .env("TIDEGATE_BIN", binary),
-        |line| count(&mut suites, line),
+        |line| {
+            count(&mut suites, line);
+            failed.line(line);
+        },
     )?;
+    report.said(failed);
     if suites.is_empty() {
         report.ran(PYTHON, Count::default());
     }

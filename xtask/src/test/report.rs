@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use super::failures::Failures;
+
 /// How many tests ended how.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Count {
@@ -24,6 +26,7 @@ pub(super) struct Report {
     strict: bool,
     suites: BTreeMap<String, Count>,
     notes: Vec<String>,
+    failures: Failures,
 }
 
 impl Report {
@@ -32,6 +35,7 @@ impl Report {
             strict,
             suites: BTreeMap::new(),
             notes: Vec::new(),
+            failures: Failures::default(),
         }
     }
 
@@ -54,6 +58,11 @@ impl Report {
     pub(super) fn broken(&mut self, suite: &str, why: &str) {
         self.notes.push(format!("{suite} failed: {why}"));
         self.suites.entry(suite.to_owned()).or_default().failed += 1;
+    }
+
+    /// What a runner said of the tests that failed.
+    pub(super) fn said(&mut self, failures: Failures) {
+        self.failures.add(failures);
     }
 
     /// Whether a test of this suite has failed so far.
@@ -93,6 +102,7 @@ impl Report {
         {
             println!("{suite:width$}  {passed:>6}  {failed:>6}  {skipped:>7}");
         }
+        self.failures.print();
         for note in &self.notes {
             println!("{note}");
         }

@@ -9,6 +9,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
+use super::failures::Failures;
 use super::place::Place;
 use super::report::{Count, Report};
 use super::{DOC, UNIT, stream};
@@ -167,9 +168,12 @@ fn read(
     report: &mut Report,
 ) -> Result<()> {
     let mut reader = Reader::new(&built.suites);
+    let mut failed = Failures::default();
     let status = stream::lines(command.env("TIDEGATE_BIN", &built.gateway), |line| {
         reader.line(line);
+        failed.line(line);
     })?;
+    report.said(failed);
     let failures: usize = reader.suites.values().map(|count| count.failed).sum();
     for (suite, count) in reader.finish() {
         report.ran(name.unwrap_or(&suite), count);

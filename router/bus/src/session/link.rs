@@ -2,7 +2,6 @@
 
 use std::collections::VecDeque;
 use std::num::NonZeroU16;
-use std::task::Waker;
 
 use super::channels::Channels;
 use super::outbox::Outbox;
@@ -173,12 +172,6 @@ impl Link {
     /// How long the client may be silent, in milliseconds; 0 is for ever.
     pub(crate) const fn patience_millis(&self) -> u64 {
         self.patience_millis
-    }
-
-    /// Whether what was held back may go now; otherwise `waker` is woken when it may.
-    pub(super) fn is_unblocked_or_wakes(&self, waker: &Waker) -> bool {
-        let ticket = self.blocked_on.as_ref();
-        ticket.is_some_and(|ticket| ticket.poll(waker).is_ready())
     }
 
     /// Takes the first exchange off the list; `true`: it is of an earlier connection.

@@ -215,7 +215,8 @@ impl Session {
     }
 
     /// Moves what is to be written into `out`, which is at a packet boundary. `true`: there is
-    /// more, ask again when this is written.
+    /// more, ask again when this is written. Where `out` stays empty the waker is woken as soon as there is
+    /// something.
     pub(crate) fn take_output(
         self: &Arc<Self>,
         epoch: Epoch,
@@ -229,13 +230,15 @@ impl Session {
         if !self.shared.durable {
             return taken;
         }
-        // What the engine holds back wakes the connection when it may go.
-        if let (Ok(more), Some(link), Some(waker)) =
-            (&mut taken, &mut state.link, &*self.waker.lock())
-            && link.is_unblocked_or_wakes(waker)
-        {
-            link.scheduled = true;
-            *more = true;
+        // What the engine holds back wakes the connection when it may go; what the engine has kept since it was
+        // looked at wakes nobody, and goes now.
+        while taken.is_ok() && state.is_unblocked_or_wakes(&self.waker) {
+            if !out.is_empty() {
+                state.schedule();
+                taken = Ok(true);
+                break;
+            }
+            taken = state.take_output(&self.shared, out, now);
         }
         let page = state.next_page();
         drop(state);

@@ -3,6 +3,9 @@
 
 use std::num::NonZeroU16;
 use std::sync::Arc;
+use std::task::Waker;
+
+use parking_lot::Mutex;
 
 use super::delivery::first_step;
 use super::inflight::{Flight, Step};
@@ -71,6 +74,27 @@ impl State {
             .add(std::mem::take(&mut link.sent_payload));
         // What was encoded before the end goes out before the last packet.
         link.end.map_or(Ok(more), |reason| Err(Ended(reason)))
+    }
+
+    /// Whether what was held back may go now; otherwise the connection is woken when it may.
+    pub(super) fn is_unblocked_or_wakes(&self, waker: &Mutex<Option<Waker>>) -> bool {
+        let blocked = self
+            .link
+            .as_deref()
+            .and_then(|link| link.blocked_on.as_ref());
+        blocked.is_some_and(|ticket| {
+            let waker = waker.lock();
+            waker
+                .as_ref()
+                .is_some_and(|waker| ticket.poll(waker).is_ready())
+        })
+    }
+
+    /// The connection knows that there is something to take.
+    pub(super) fn schedule(&mut self) {
+        if let Some(link) = &mut self.link {
+            link.scheduled = true;
+        }
     }
 
     /// What goes next, if anything may.
