@@ -310,6 +310,8 @@ fn a_certificate_that_cannot_be_read_at_the_start_ends_it_with_a_word() {
         "listeners.mqtts",
         "listeners.ws",
         "listeners.wss",
+        "listeners.quic",
+        "listeners.coap",
         "http",
     ];
     for bind in binds {

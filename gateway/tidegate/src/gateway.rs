@@ -1,5 +1,6 @@
 //! The bus and the protocols around it.
 
+use std::net::UdpSocket;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -55,6 +56,7 @@ impl Recovered {
 enum Serving {
     Tcp(TcpListener),
     Quic(Arc<Server>),
+    Coap(UdpSocket, tidegate_coap::Settings),
 }
 
 /// Everything that serves clients.
@@ -95,6 +97,9 @@ impl Gateway {
             let mut counts = None;
             let serving = match socket {
                 Socket::Tcp(socket) => Serving::Tcp(socket),
+                Socket::Udp(socket) if let Some(settings) = listener.coap.clone() => {
+                    Serving::Coap(socket, settings)
+                }
                 Socket::Udp(socket) => {
                     let server = crate::quic::server(config, &listener, identity.as_ref(), socket);
                     let server = server.with_context(|| format!("listener {}", listener.name))?;
@@ -135,6 +140,11 @@ impl Gateway {
             match serving {
                 Serving::Tcp(socket) => self.listeners.spawn(listener.serve(socket, drain)),
                 Serving::Quic(server) => self.listeners.spawn(listener.serve_quic(server, drain)),
+                Serving::Coap(socket, settings) => {
+                    let bus = Arc::clone(&self.bus);
+                    self.listeners
+                        .spawn(listener.serve_coap(socket, bus, settings, drain))
+                }
             };
         }
     }

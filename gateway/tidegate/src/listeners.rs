@@ -91,7 +91,7 @@ impl Listeners {
 
 fn bound(listener: &config::Listener) -> io::Result<(Socket, SocketAddr)> {
     let options = &listener.socket;
-    if listener.kind.is_quic() {
+    if listener.kind.is_udp() {
         let socket = tidegate_quic::bind(options.bind, options.ipv6_only, options.reuse_port)?;
         let address = socket.local_addr()?;
         return Ok((Socket::Udp(socket), address));

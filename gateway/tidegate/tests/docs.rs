@@ -107,6 +107,7 @@ impl Gateway {
             .args(["--set", "listeners.ws.bind=127.0.0.1:0"])
             .args(["--set", "listeners.wss.bind=127.0.0.1:0"])
             .args(["--set", "listeners.quic.bind=127.0.0.1:0"])
+            .args(["--set", "listeners.coap.bind=127.0.0.1:0"])
             .args(["--set", "http.bind=127.0.0.1:0"])
             .args(["--set", "telemetry.sys_interval=1h"])
             .args(["--set", "telemetry.log=warn"])
@@ -238,11 +239,13 @@ fn every_range_is_the_one_that_is_enforced() {
                 "yes/no" | "number" | "size" | "time" | "word"
             )
         })
-        // The listener wss has all of them but those of QUIC.
+        // The listener wss has all of them but those of QUIC and CoAP.
         .map(|row| {
             let key = name(&row["key"]);
             let listener = if key.contains(".quic.") {
                 "quic"
+            } else if key.contains(".coap.") {
+                "coap"
             } else {
                 "wss"
             };

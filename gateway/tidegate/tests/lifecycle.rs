@@ -30,6 +30,7 @@ fn command(directory: &TempDir) -> Command {
         .args(["--set", "listeners.ws.bind=127.0.0.1:0"])
         .args(["--set", "listeners.wss.bind=127.0.0.1:0"])
         .args(["--set", "listeners.quic.bind=127.0.0.1:0"])
+        .args(["--set", "listeners.coap.bind=127.0.0.1:0"])
         .args(["--set", "http.bind=127.0.0.1:0"])
         .arg("--data-dir")
         .arg(directory.path().join("data"))
@@ -157,6 +158,7 @@ fn the_banner_names_the_listeners_and_a_line_to_try() {
         ("ws", "/mqtt"),
         ("wss", "/mqtt"),
         ("quic", ""),
+        ("coap", ""),
     ] {
         let address = gateway.address(name);
         shown(
@@ -265,6 +267,7 @@ fn an_address_that_is_taken_is_named() {
         ("listeners.mqtt", "listener mqtt", address),
         ("listeners.wss", "listener wss", address),
         ("listeners.quic", "listener quic", udp),
+        ("listeners.coap", "listener coap", udp),
         ("http", "HTTP", address),
     ] {
         let setting = format!("{key}.bind={address}");

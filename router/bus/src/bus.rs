@@ -14,7 +14,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use crate::access::Access;
+use crate::access::{Access, Denial};
 use crate::budget::MemoryBudget;
 use crate::channel::Channel;
 use crate::client_id::ClientId;
@@ -312,6 +312,31 @@ impl Bus {
             };
         }
         Ok(ticket)
+    }
+
+    /// Publishes for a client that has no session: with its access decision, and counted as its own.
+    pub fn publish_as(
+        &self,
+        worker: &mut Worker,
+        client: &ClientId,
+        mut message: Message<'_>,
+    ) -> Result<Ticket, PublishRefusal> {
+        message.publisher = PublisherKey::of(client);
+        worker.tally.received[message.qos as usize] += 1;
+        worker.tally.payload_bytes += message.payload.len() as u64;
+        self.check_topic(message.topic)?;
+        self.access()
+            .publish(client, message.topic, message.qos, message.retain)
+            .map_err(|_: Denial| {
+                self.refuse(DropReason::NotAuthorized);
+                PublishRefusal::NotAuthorized
+            })?;
+        self.publish(worker, message)
+    }
+
+    /// Counts messages that a subscriber which is no session did not deliver.
+    pub fn count_dropped(&self, reason: DropReason, count: u64) {
+        self.shared.counters.drops.add(reason, count);
     }
 
     /// As [`Self::publish`], for a message that was kept: a will, an effect. A refusal was counted.

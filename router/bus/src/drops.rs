@@ -38,11 +38,13 @@ pub enum DropReason {
     TopicTooLong,
     /// The engine could not keep it, or not give it back.
     StoreFailed,
+    /// A newer state took its place before it was sent, as an observation has it (RFC 7641 section 4.5.2).
+    Superseded,
 }
 
 impl DropReason {
     /// How many reasons there are.
-    pub const COUNT: usize = 16;
+    pub const COUNT: usize = 17;
 
     /// All of them.
     pub const ALL: [Self; Self::COUNT] = [
@@ -62,6 +64,7 @@ impl DropReason {
         Self::RetainedFull,
         Self::TopicTooLong,
         Self::StoreFailed,
+        Self::Superseded,
     ];
 
     /// The reason as metrics and logs name it.
@@ -83,6 +86,7 @@ impl DropReason {
             Self::RetainedFull => "retained_full",
             Self::TopicTooLong => "topic_too_long",
             Self::StoreFailed => "store_failed",
+            Self::Superseded => "superseded",
         }
     }
 }

@@ -27,10 +27,12 @@ impl FromStr for ServerUrl {
             .split_once("://")
             .ok_or("a URL has the form mqtt://host[:port]")?;
         let scheme = scheme.to_ascii_lowercase();
-        let kind = Kind::ALL.into_iter().find(|kind| kind.scheme() == scheme);
+        let built = || Kind::ALL.into_iter().filter(|kind| !kind.is_coap());
+        let kind = built().find(|kind| kind.scheme() == scheme);
         let Some(kind) = kind else {
-            let built = Kind::ALL.map(Kind::scheme).join(", ");
-            let planned = PLANNED.contains(&scheme.as_str());
+            let built: Vec<_> = built().map(Kind::scheme).collect();
+            let built = built.join(", ");
+            let planned = PLANNED.contains(&scheme.as_str()) || scheme == Kind::Coap.scheme();
             return Err(if planned {
                 format!("{scheme} is planned and not built yet; this version has {built}")
             } else {

@@ -178,7 +178,7 @@ fn check_addresses(
         let address = Address {
             bind: listener.socket.bind,
             both_families: !listener.socket.ipv6_only,
-            is_udp: listener.kind.is_quic(),
+            is_udp: listener.kind.is_udp(),
         };
         addresses.push((name, address, &listener.origin, risk));
     }

@@ -6,6 +6,7 @@
 //! counted with its reason and logged at a limited rate: whoever can connect must not be able to
 //! fill the log.
 
+mod coap;
 mod counters;
 mod quic;
 
@@ -37,6 +38,8 @@ pub(crate) struct Listener {
     pub(crate) tls: Option<Acceptor>,
     /// What its connections count, if QUIC is spoken there.
     pub(crate) quic: Option<Arc<tidegate_quic::Metrics>>,
+    /// What it counts, if CoAP is spoken there.
+    pub(crate) coap: Option<Arc<tidegate_coap::Metrics>>,
     proxy: Option<ProxyProtocol>,
     websocket: Option<Upgrader>,
     complaints: Complaints,
@@ -64,6 +67,7 @@ impl Listener {
             endpoint: adapter.endpoint(config.mqtt),
             tls: tls.map(|(tls, identity)| Acceptor::new(identity, tls.accept)),
             quic,
+            coap: config.coap.map(|_| Arc::default()),
             proxy: config.proxy,
             websocket: config
                 .websocket

@@ -40,7 +40,8 @@ pub(super) fn encode(listeners: &[Arc<Listener>], out: &mut Writer<'_>) -> fmt::
         }),
     )?;
     encode_tls(listeners, out)?;
-    encode_quic(listeners, out)
+    encode_quic(listeners, out)?;
+    super::coap::encode(listeners, out)
 }
 
 fn encode_tls(listeners: &[Arc<Listener>], out: &mut Writer<'_>) -> fmt::Result {
@@ -180,7 +181,7 @@ fn encode_quic(listeners: &[Arc<Listener>], out: &mut Writer<'_>) -> fmt::Result
     )
 }
 
-fn label(listener: &Listener) -> (&'static str, &str) {
+pub(super) fn label(listener: &Listener) -> (&'static str, &str) {
     ("listener", &listener.name)
 }
 

@@ -1,5 +1,6 @@
 //! The counters of the bus and the adapters under their Prometheus names.
 
+mod coap;
 mod listeners;
 mod store;
 mod writer;

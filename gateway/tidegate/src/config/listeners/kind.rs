@@ -15,13 +15,22 @@ pub(crate) enum Kind {
     Wss,
     /// MQTT over QUIC.
     Quic,
+    /// CoAP over UDP.
+    Coap,
 }
 
 /// Kinds, and so schemes of URLs, that a later version has.
-pub(crate) const PLANNED: [&str; 4] = ["coap", "coaps", "coap+tcp", "coaps+tcp"];
+pub(crate) const PLANNED: [&str; 3] = ["coaps", "coap+tcp", "coaps+tcp"];
 
 impl Kind {
-    pub(crate) const ALL: [Self; 5] = [Self::Mqtt, Self::Mqtts, Self::Ws, Self::Wss, Self::Quic];
+    pub(crate) const ALL: [Self; 6] = [
+        Self::Mqtt,
+        Self::Mqtts,
+        Self::Ws,
+        Self::Wss,
+        Self::Quic,
+        Self::Coap,
+    ];
 
     /// The scheme of a URL that leads to such a listener.
     pub(crate) const fn scheme(self) -> &'static str {
@@ -31,6 +40,7 @@ impl Kind {
             Self::Ws => "ws",
             Self::Wss => "wss",
             Self::Quic => "quic",
+            Self::Coap => "coap",
         }
     }
 
@@ -42,6 +52,7 @@ impl Kind {
             Self::Ws => 8083,
             Self::Wss => 8084,
             Self::Quic => 14567,
+            Self::Coap => 5683,
         }
     }
 
@@ -58,6 +69,16 @@ impl Kind {
     /// Whether it is QUIC, over UDP.
     pub(crate) const fn is_quic(self) -> bool {
         matches!(self, Self::Quic)
+    }
+
+    /// Whether it is CoAP, over UDP.
+    pub(crate) const fn is_coap(self) -> bool {
+        matches!(self, Self::Coap)
+    }
+
+    /// Whether its port is one of UDP.
+    pub(crate) const fn is_udp(self) -> bool {
+        self.is_quic() || self.is_coap()
     }
 
     /// Whether WebSocket is under it.

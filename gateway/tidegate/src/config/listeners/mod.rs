@@ -1,5 +1,6 @@
 //! `[listeners.NAME]`: where each protocol is spoken.
 
+mod coap;
 mod kind;
 mod limits;
 mod proxy;
@@ -40,6 +41,8 @@ pub(crate) struct Listener {
     pub(crate) websocket: Option<tidegate_websocket::Settings>,
     /// Of the kind that has it.
     pub(crate) quic: Option<tidegate_quic::Settings>,
+    /// Of the kind that has it.
+    pub(crate) coap: Option<tidegate_coap::Settings>,
     /// Where the address was said.
     pub(crate) origin: Origin,
 }
@@ -98,15 +101,22 @@ fn listener(
     }
     // What a kind does not have is an unknown key there.
     let is_quic = kind.value.is_some_and(Kind::is_quic);
-    let backlog = if is_quic {
+    let is_udp = kind.value.is_some_and(Kind::is_udp);
+    let is_coap = kind.value.is_some_and(Kind::is_coap);
+    let backlog = if is_udp {
         0
     } else {
         section.count("backlog", 4_096, 1..=1_000_000)
     };
     let reuse_port = section.boolean("reuse_port", false);
     let ipv6_only = section.boolean("ipv6_only", false);
-    let proxy = if is_quic { None } else { proxy::read(section) };
-    let mqtt = limits::read(section, mqtt);
+    let proxy = if is_udp { None } else { proxy::read(section) };
+    let coap = is_coap.then(|| section.section("coap", |section| coap::read(section, mqtt)));
+    let mqtt = if is_coap {
+        mqtt.clone()
+    } else {
+        limits::read(section, mqtt)
+    };
     let tls = kind.value.is_some_and(Kind::has_tls);
     let mut tls = tls.then(|| section.section("tls", |section| tls::read(section, is_quic)));
     let quic = tls.as_mut().filter(|_| is_quic);
@@ -135,6 +145,7 @@ fn listener(
         tls,
         websocket,
         quic,
+        coap,
         origin: bind.origin,
     })
 }

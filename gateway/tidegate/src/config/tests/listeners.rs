@@ -12,7 +12,7 @@ use super::{config, loaded, problems};
 #[test]
 fn a_listener_of_the_same_name_keeps_what_is_not_said() {
     let config = config("[listeners.mqtt]\nbind = \"127.0.0.1:1999\"\n");
-    assert_eq!(config.listeners.len(), 5);
+    assert_eq!(config.listeners.len(), 6);
     assert_eq!(config.listeners[0].kind, Kind::Mqtt);
     assert_eq!(config.listeners[0].socket.bind.port(), 1999);
 }
@@ -21,7 +21,7 @@ fn a_listener_of_the_same_name_keeps_what_is_not_said() {
 fn a_listener_can_be_turned_off() {
     let listeners = config("[listeners.mqtt]\nenabled = false\n").listeners;
     let names: Vec<_> = listeners.iter().map(|l| l.name.as_str()).collect();
-    assert_eq!(names, ["mqtts", "ws", "wss", "quic"]);
+    assert_eq!(names, ["mqtts", "ws", "wss", "quic", "coap"]);
     assert_eq!(config("[http]\nenabled = false\n").http, None);
 }
 
@@ -43,6 +43,7 @@ fn a_variable_reaches_a_listener_by_its_name() {
         ("ws", 8083),
         ("wss", 8084),
         ("quic", 14567),
+        ("coap", 5683),
     ];
     assert_eq!(
         binds,
@@ -64,8 +65,8 @@ fn a_listener_of_a_new_name_says_everything() {
 
 #[test]
 fn a_kind_that_is_not_built_yet_says_so() {
-    let built = "\"mqtt\", \"mqtts\", \"ws\", \"wss\" or \"quic\"";
-    for kind in ["coap", "coaps", "coap+tcp", "coaps+tcp"] {
+    let built = "\"mqtt\", \"mqtts\", \"ws\", \"wss\", \"quic\" or \"coap\"";
+    for kind in ["coaps", "coap+tcp", "coaps+tcp"] {
         assert_eq!(
             problems(&format!("listeners.mqtt.kind = \"{kind}\""), &[], &[]),
             [format!(
@@ -199,6 +200,40 @@ fn tls_and_websocket_belong_to_the_kinds_that_have_them() {
 }
 
 #[test]
+fn coap_has_keys_of_its_own_and_none_of_connections() {
+    for key in [
+        "listeners.mqtt.coap.max_exchanges = 1",
+        "listeners.coap.backlog = 1",
+        "listeners.coap.max_connections = 1",
+        "listeners.coap.proxy_networks = [\"10.0.0.0/8\"]",
+        "listeners.coap.tls.min_version = \"1.2\"",
+    ] {
+        let found = problems(key, &[], &[]);
+        assert_eq!(found.len(), 1, "{key}: {found:?}");
+        assert!(found[0].contains("unknown key"), "{key}: {found:?}");
+    }
+    let config = config(
+        "[listeners.coap.coap]\nmax_body_size = 1000\nblock_size = \"256\"\nmax_exchanges = 31\nmax_endpoints = 32\n\
+         max_observations = 33\nmax_observations_per_endpoint = 34\nmax_waiting = 35\nmax_transfers = 36\n\
+         max_transfers_per_endpoint = 37\nconfirm_interval = \"38s\"\nunverified = \"echo\"\n",
+    );
+    let coap = config.listeners.last().unwrap().coap.clone().unwrap();
+    let mut expected = tidegate_coap::Settings::default();
+    expected.max_body_bytes = 1_000;
+    expected.block_bytes = 256;
+    expected.max_exchanges = 31;
+    expected.max_endpoints = 32;
+    expected.max_observations = 33;
+    expected.max_observations_per_endpoint = 34;
+    expected.max_waiting = 35;
+    expected.max_transfers = 36;
+    expected.max_transfers_per_endpoint = 37;
+    expected.confirm_interval = Duration::from_secs(38);
+    expected.unverified = tidegate_coap::Unverified::Echo;
+    assert_eq!(coap, expected);
+}
+
+#[test]
 fn quic_has_keys_of_its_own_and_none_of_tcp() {
     for key in [
         "listeners.mqtts.quic.migration = true",
@@ -217,7 +252,11 @@ fn quic_has_keys_of_its_own_and_none_of_tcp() {
          send_window = \"36KiB\"\nmigration = false\nnode_id = \"0a37\"\n\
          [listeners.quic.tls]\nhandshake_timeout = \"38s\"\nmax_handshakes = 39\n",
     );
-    let quic = config.listeners.last().unwrap();
+    let quic = config
+        .listeners
+        .iter()
+        .find(|l| l.kind == Kind::Quic)
+        .unwrap();
     let tls = quic.tls.as_ref().unwrap();
     assert_eq!(tls.settings.alpn, [b"mqtt"]);
     assert_eq!(tls.settings.min_version, MinVersion::Tls13);
@@ -301,7 +340,8 @@ fn under_load_is_an_eighth_of_all_handshakes() {
         ("quic.retry = \"never\"", Retry::Never),
     ] {
         let config = config(&format!("[listeners.quic]\n{text}\n"));
-        let quic = config.listeners.last().unwrap().quic.as_ref().unwrap();
+        let mut settings = config.listeners.iter().filter_map(|l| l.quic.as_ref());
+        let quic = settings.next().unwrap();
         assert_eq!(quic.retry, expected, "{text}");
     }
     let found = problems("listeners.quic.quic.node_id = \"0\"", &[], &[]);

@@ -41,6 +41,7 @@ fn nothing_configured_is_every_protocol_on_loopback() {
             listener("ws", Kind::Ws, "127.0.0.1:8083"),
             listener("wss", Kind::Wss, "127.0.0.1:8084"),
             listener("quic", Kind::Quic, "127.0.0.1:14567"),
+            listener("coap", Kind::Coap, "127.0.0.1:5683"),
         ]
     );
     for listener in &config.listeners {

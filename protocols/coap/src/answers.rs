@@ -1,0 +1,293 @@
+//! Answers: in the acknowledgement of a request, or later as a message of their own; whole or in blocks; and never more
+//! than an address may be sent that has not proved that it receives.
+
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use tidegate_bus::Ticket;
+
+use crate::codec::{Block, Code, Kind, Token, Writer};
+use crate::outgoing::{Outgoing, Path};
+use crate::peer::Separate;
+use crate::response::{Body, Response};
+use crate::server::Server;
+use crate::settings::Unverified;
+
+/// A request that takes longer than this is acknowledged first and answered later (RFC 7252 section 5.2.2): well before
+/// the client repeats it.
+const PIGGYBACK: Duration = Duration::from_secs(1);
+
+/// A request, as it is answered.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Exchange {
+    pub(crate) path: Path,
+    pub(crate) kind: Kind,
+    pub(crate) id: u16,
+    pub(crate) token: Token,
+    /// Classes of responses that are not wanted (RFC 7967).
+    pub(crate) no_response: u32,
+    /// The block of the answer that was asked for.
+    pub(crate) block2: Option<Block>,
+    /// Bytes of the request.
+    pub(crate) len: usize,
+}
+
+/// A publish that the engine has not kept yet.
+pub(crate) struct Pending {
+    exchange: Exchange,
+    response: Response,
+    ticket: Ticket,
+    /// When the request is acknowledged without an answer; `None`: it was.
+    pub(crate) acknowledge: Option<Instant>,
+}
+
+impl Server {
+    /// Answers a request when `ticket` is complete.
+    pub(crate) fn answer_after(
+        &mut self,
+        exchange: &Exchange,
+        response: Response,
+        ticket: Ticket,
+        now: Instant,
+        out: &mut Outgoing,
+    ) {
+        match ticket.poll(&self.waker) {
+            Poll::Ready(Ok(())) => self.answer(exchange, response, now, out),
+            Poll::Ready(Err(_)) => self.answer(exchange, not_kept(&response), now, out),
+            Poll::Pending => self.pending.push_back(Pending {
+                exchange: *exchange,
+                response,
+                ticket,
+                acknowledge: (exchange.kind == Kind::Confirmable).then(|| now + PIGGYBACK),
+            }),
+        }
+    }
+
+    /// Answers what the engine has kept meanwhile.
+    pub(crate) fn take_tickets(&mut self, now: Instant, out: &mut Outgoing) {
+        // They complete in about their order, many at a time.
+        let mut left = self.pending.len();
+        while left > 0 {
+            left -= 1;
+            let Some(pending) = self.pending.pop_front() else {
+                return;
+            };
+            let response = match pending.ticket.poll(&self.waker) {
+                Poll::Ready(Ok(())) => pending.response,
+                Poll::Ready(Err(_)) => not_kept(&pending.response),
+                Poll::Pending => {
+                    self.pending.push_back(pending);
+                    continue;
+                }
+            };
+            let exchange = &pending.exchange;
+            if exchange.kind == Kind::Confirmable && pending.acknowledge.is_none() {
+                self.answer_separately(exchange, response, now, out);
+            } else {
+                self.answer(exchange, response, now, out);
+            }
+        }
+    }
+
+    /// Acknowledges the requests that have waited so long that their clients would repeat them.
+    pub(crate) fn acknowledge_late(&mut self, now: Instant, out: &mut Outgoing) {
+        for at in 0..self.pending.len() {
+            let pending = &mut self.pending[at];
+            if pending.acknowledge.is_none_or(|due| due > now) {
+                continue;
+            }
+            pending.acknowledge = None;
+            let Exchange { path, id, .. } = pending.exchange;
+            let start = out.bytes.len();
+            Writer::empty(&mut out.bytes, Kind::Acknowledgement, id);
+            self.duplicates
+                .answered(path.remote, id, &out.bytes[start..]);
+            out.finish(path, start);
+        }
+    }
+
+    /// Sends a response as a message of its own, as soon as nothing else is outstanding.
+    fn answer_separately(
+        &mut self,
+        exchange: &Exchange,
+        response: Response,
+        now: Instant,
+        out: &mut Outgoing,
+    ) {
+        if is_unwanted(exchange, &response) {
+            return;
+        }
+        self.count(&response);
+        let Some(peer) = self.peer(exchange.path, exchange.len, now) else {
+            // It was acknowledged and will never be answered: the client gives up and tries again.
+            return self.metrics.full.add(1);
+        };
+        let separate = Separate {
+            token: exchange.token,
+            response,
+        };
+        self.peers[peer].responses.push_back(separate);
+        self.pump(peer, now, out);
+    }
+
+    /// Answers a request: in its acknowledgement when it is confirmable.
+    pub(crate) fn answer(
+        &mut self,
+        exchange: &Exchange,
+        mut response: Response,
+        now: Instant,
+        out: &mut Outgoing,
+    ) {
+        let Exchange {
+            path,
+            kind,
+            id,
+            token,
+            ..
+        } = *exchange;
+        let start = out.bytes.len();
+        if is_unwanted(exchange, &response) {
+            if kind == Kind::Confirmable {
+                Writer::empty(&mut out.bytes, Kind::Acknowledgement, id);
+                self.duplicates
+                    .answered(path.remote, id, &out.bytes[start..]);
+                out.finish(path, start);
+            }
+            return;
+        }
+        self.count(&response);
+        let peer = self.peer_at(path.remote);
+        let (kind, id) = match (kind, peer) {
+            (Kind::Confirmable, _) => (Kind::Acknowledgement, id),
+            (_, Some(peer)) => (Kind::NonConfirmable, self.peers[peer].next_id()),
+            // As no request of the client has the identifier of another, so no answer has.
+            (_, None) => (Kind::NonConfirmable, id),
+        };
+        let limit = peer.map_or(exchange.len * 3, |peer| self.peers[peer].limit());
+        self.part(&mut response, exchange.block2);
+        self.write_within(
+            limit,
+            &mut response,
+            path,
+            now,
+            out,
+            |response, out, scratch| {
+                let writer = Writer::new(out, kind, response.code, id, token);
+                response.write(writer, scratch);
+            },
+        );
+        if out.bytes.len() - start > limit && self.settings.unverified != Unverified::All {
+            // Too much was sent to this address already. Who asks again may be sent more.
+            return out.bytes.truncate(start);
+        }
+        if let Some(peer) = peer {
+            self.peers[peer].spend(out.bytes.len() - start);
+        }
+        if kind == Kind::Acknowledgement {
+            self.duplicates
+                .answered(path.remote, id, &out.bytes[start..]);
+        }
+        out.finish(path, start);
+    }
+
+    pub(crate) fn count(&self, response: &Response) {
+        let [success, client, server] = &self.metrics.responses;
+        match response.code.class() {
+            2 => success.add(1),
+            4 => client.add(1),
+            _ => server.add(1),
+        }
+    }
+
+    /// Chooses the block of the body that goes out (RFC 7959 section 2.4), when not all of it does.
+    pub(crate) fn part(&self, response: &mut Response, asked: Option<Block>) {
+        let most = Block::szx_within(self.settings.block_bytes);
+        if !response.may_be_parted() {
+            return;
+        }
+        response.block2 = match asked {
+            Some(block) => Some(resized(block, block.szx.min(most))),
+            None if response.body_len() > 16 << most => Some(Block {
+                num: 0,
+                more: false,
+                szx: most,
+            }),
+            None => None,
+        };
+    }
+
+    /// Appends a message that is no longer than `limit`, if there is any way: with smaller blocks, without the words
+    /// of a refusal, or with nothing but an Echo.
+    pub(crate) fn write_within(
+        &mut self,
+        limit: usize,
+        response: &mut Response,
+        path: Path,
+        now: Instant,
+        out: &mut Outgoing,
+        mut write: impl FnMut(&Response, &mut Vec<u8>, &mut Vec<u8>),
+    ) {
+        let start = out.bytes.len();
+        write(response, &mut out.bytes, &mut self.scratch);
+        if self.settings.unverified == Unverified::All || out.bytes.len() - start <= limit {
+            return;
+        }
+        self.metrics.limited.add(1);
+        if !response.may_be_parted() {
+            response.body = Body::Empty;
+            response.content_format = None;
+        } else if self.settings.unverified == Unverified::Blocks {
+            response.is_tight = true;
+            let mut block = response.block2.unwrap_or(Block {
+                num: 0,
+                more: false,
+                szx: Block::szx_within(self.settings.block_bytes),
+            });
+            while block.szx > 0 {
+                block = resized(block, block.szx - 1);
+                response.block2 = Some(block);
+                out.bytes.truncate(start);
+                write(response, &mut out.bytes, &mut self.scratch);
+                if out.bytes.len() - start <= limit {
+                    return;
+                }
+            }
+        }
+        if response.may_be_parted() {
+            *response = Response {
+                echo: Some(self.echo.value(path.remote, now)),
+                ..Response::new(Code::UNAUTHORIZED)
+            };
+        }
+        out.bytes.truncate(start);
+        write(response, &mut out.bytes, &mut self.scratch);
+    }
+}
+
+/// The same place of the body in blocks of another size.
+fn resized(block: Block, szx: u8) -> Block {
+    let num = (block.start() >> (szx + 4)) as u32;
+    Block {
+        num: num.min(Block::MAX_NUM),
+        szx,
+        ..block
+    }
+}
+
+/// Whether the client does not want to hear this (RFC 7967 section 2.1).
+fn is_unwanted(exchange: &Exchange, response: &Response) -> bool {
+    let class = response.code.class();
+    class > 0 && exchange.no_response & (1 << (class - 1)) != 0
+}
+
+/// What is answered when the engine could not keep a publish.
+fn not_kept(response: &Response) -> Response {
+    Response {
+        block1: response.block1,
+        ..Response::later(
+            Code::SERVICE_UNAVAILABLE,
+            30,
+            "the message could not be kept",
+        )
+    }
+}

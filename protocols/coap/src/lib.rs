@@ -1,0 +1,37 @@
+//! CoAP: messages, exchanges, observations and block-wise transfers, mapped onto the bus.
+//!
+//! Implements the server side of RFC 7252 over datagrams, with Observe (RFC 7641), block-wise transfers (RFC 7959),
+//! Echo and Request-Tag (RFC 9175), No-Response (RFC 7967), 4.29 (RFC 8516) and problem details (RFC 9290). Topics are
+//! the resources under `/ps/`.
+//!
+//! To follow a request, read `server.rs` (what comes, and what is answered), `request.rs` (what it asks), `pubsub.rs`
+//! (what that is on the bus) and `notify.rs` (observations). [`Server`] has neither socket nor clock; [`serve`] gives it
+//! both.
+
+mod answers;
+pub mod codec;
+mod duplicates;
+mod echo;
+mod format;
+mod identity;
+mod metrics;
+mod notify;
+mod observation;
+mod outgoing;
+mod peer;
+mod problem;
+mod pubsub;
+mod ready;
+mod request;
+mod response;
+mod server;
+mod settings;
+mod transfers;
+mod udp;
+
+pub use format::{content_format, content_type};
+pub use metrics::{Cancel, Count, Metrics};
+pub use outgoing::{Outgoing, Path};
+pub use server::Server;
+pub use settings::{Settings, Unverified};
+pub use udp::serve;

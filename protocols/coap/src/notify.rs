@@ -1,0 +1,613 @@
+//! Observations (RFC 7641), from the listener's side: who is told what, and when.
+//!
+//! An endpoint has one confirmable message outstanding (NSTART). While it waits for that, nothing else is sent to it;
+//! when it has to be repeated and there is something newer, the newer goes instead (section 4.5.2). Notifications that
+//! are not confirmable keep the pace of one a round trip (section 4.5.1), and as long as no round trip is known, none
+//! is sent: the first is confirmable and measures it.
+//!
+//! - *fresh*: nothing was confirmed lately, or the endpoint is not verified: the next notification is confirmable.
+//! - *confirmed*: notifications of QoS 0 are not confirmable, those of QoS 1 and 2 are.
+//! - *waiting*: a confirmable one is outstanding.
+//! - *ended*: by the client (deregistration, Reset, the same token anew), or because the last repetition was not
+//!   acknowledged; then all observations of the endpoint end.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tidegate_bus::{
+    DropReason, QoS, StoredMessage, Subscription, SubscriptionOptions, TopicFilter,
+};
+
+use crate::answers::Exchange;
+use crate::codec::{Code, Kind, Token, Writer};
+use crate::duplicates::EXCHANGE_LIFETIME;
+use crate::metrics::Cancel;
+use crate::observation::Observation;
+use crate::outgoing::{Outgoing, Path};
+use crate::peer::{ACK_TIMEOUT, MAX_RETRANSMIT, Outstanding, What};
+use crate::pubsub::{NO_IDENTIFIER, tag};
+use crate::request::Request;
+use crate::response::Response;
+use crate::server::Server;
+use crate::settings::Unverified;
+
+/// Seconds for which a value is fresh that does not expire: until the next notification, and 194 days at most.
+const FOR_EVER: u32 = 0xFF_FFFF;
+
+/// How long a client may take from one block of a notification to the next before it is told something newer.
+const FETCH: Duration = Duration::from_secs(10);
+
+/// An observation, as the listener has it.
+pub(crate) struct Watch {
+    pub(crate) peer: usize,
+    pub(crate) token: Token,
+    observation: Arc<Observation>,
+    subscription: Arc<Subscription>,
+    qos: QoS,
+    /// The number of the last notification (section 3.4), 24 bits.
+    sequence: u32,
+    /// The message that carried it.
+    last_id: Option<u16>,
+    /// What it was, for as long as the rest of it may be fetched.
+    last: Option<Parted>,
+    /// When the client last acknowledged one.
+    confirmed: Option<Instant>,
+}
+
+/// A notification of which the first block was sent.
+struct Parted {
+    message: Arc<StoredMessage>,
+    /// When a block of it was last sent.
+    moved: Instant,
+    /// The last block was sent, too.
+    is_whole: bool,
+}
+
+impl Watch {
+    /// Whether there is something to tell, and the client is not busy with the rest of what it was told last.
+    fn is_due(&self, now: Instant) -> bool {
+        self.busy_until().is_none_or(|until| until <= now) && !self.observation.is_empty()
+    }
+
+    /// Until when the next notification waits for the client to fetch the rest of the one before.
+    fn busy_until(&self) -> Option<Instant> {
+        let parted = self.last.as_ref().filter(|parted| !parted.is_whole)?;
+        Some(parted.moved + FETCH)
+    }
+}
+
+impl Server {
+    /// Registers an observation (section 4.1), or answers as if Observe were not there.
+    pub(crate) fn observe(
+        &mut self,
+        exchange: &Exchange,
+        request: &Request<'_>,
+        filter: &TopicFilter,
+        qos: QoS,
+        now: Instant,
+        out: &mut Outgoing,
+    ) {
+        self.deregister(exchange, now);
+        let Some(place) = self.register(exchange, filter.clone(), qos, now) else {
+            self.metrics.full.add(1);
+            let response = if filter.has_wildcard() || filter.share_name().is_some() {
+                let why = "as many observations are open as may be";
+                Response::later(Code::TOO_MANY_REQUESTS, 30, why)
+            } else {
+                self.value(request, filter)
+            };
+            return self.answer(exchange, response, now, out);
+        };
+        // The subscription stands: what is published from now on is told. What is retained is read after that, so that
+        // nothing falls between.
+        let observation = Arc::clone(&self.watches[place].observation);
+        let mut response = if filter.has_wildcard() {
+            observation.begin_with(self.bus.retained(filter));
+            Response::new(Code::CONTENT)
+        } else {
+            let response = self.value(request, filter);
+            observation.begin_with(Vec::new());
+            response
+        };
+        if !response.code.is_success() {
+            // Not acceptable, say: no value of it will be either.
+            self.cancel(place, Cancel::Closed, now);
+            return self.answer(exchange, response, now, out);
+        }
+        let watch = &mut self.watches[place];
+        response.observe = Some(watch.sequence);
+        response.max_age = response.max_age.or(Some(FOR_EVER));
+        let (peer, token) = (watch.peer, watch.token);
+        let at = &self.peers[peer];
+        if at.verified || at.outstanding.is_some() || self.settings.unverified == Unverified::All {
+            self.answer(exchange, response, now, out);
+        } else {
+            // An answer that the client acknowledges: it is there, at this address, and so far away. A forged address
+            // costs its owner an answer that is given up soon, and not all the notifications.
+            self.acknowledge(exchange, out);
+            self.count(&response);
+            self.part(&mut response, exchange.block2);
+            self.send(peer, token, response, What::Notification(place), now, out);
+        }
+        self.pump(peer, now, out);
+    }
+
+    /// The value of a topic as an observer begins with it: a topic without one has an empty one.
+    fn value(&self, request: &Request<'_>, filter: &TopicFilter) -> Response {
+        let retained = match filter.share_name() {
+            None => self.bus.retained(filter).into_iter().next(),
+            // MQTT 5.0 section 4.8.2
+            Some(_) => None,
+        };
+        retained.map_or_else(
+            || Response::new(Code::CONTENT),
+            |message| self.content(request, &message, false),
+        )
+    }
+
+    fn register(
+        &mut self,
+        exchange: &Exchange,
+        filter: TopicFilter,
+        qos: QoS,
+        now: Instant,
+    ) -> Option<usize> {
+        if self.watches.len() >= self.settings.max_observations {
+            return None;
+        }
+        let peer = self.peer(exchange.path, exchange.len, now)?;
+        if self.peers[peer].watches.len() >= self.settings.max_observations_per_endpoint {
+            return None;
+        }
+        let entry = self.watches.vacant_entry();
+        let place = entry.key();
+        let observation =
+            Observation::new(&self.bus, &self.ready, place, self.settings.max_waiting);
+        let options = SubscriptionOptions::with_qos(qos);
+        let subscription = Arc::new(Subscription::new(filter, options, NO_IDENTIFIER));
+        entry.insert(Watch {
+            peer,
+            token: exchange.token,
+            observation: Arc::clone(&observation),
+            subscription: Arc::clone(&subscription),
+            qos,
+            // Clients take a number for older that is far above (section 3.4): any beginning will do.
+            sequence: 1,
+            last_id: None,
+            last: None,
+            confirmed: None,
+        });
+        self.peers[peer].watches.push(place);
+        self.bus.add_subscription(observation, subscription);
+        Some(place)
+    }
+
+    /// Ends the observation that was made with this token, if there is one.
+    pub(crate) fn deregister(&mut self, exchange: &Exchange, now: Instant) {
+        let Some(peer) = self.peer_at(exchange.path.remote) else {
+            return;
+        };
+        let watches = &self.watches;
+        let same = |place: &&usize| watches[**place].token == exchange.token;
+        if let Some(&place) = self.peers[peer].watches.iter().find(same) {
+            self.cancel(place, Cancel::Asked, now);
+        }
+    }
+
+    /// Ends an observation.
+    pub(crate) fn cancel(&mut self, place: usize, why: Cancel, now: Instant) {
+        let Some(watch) = self.watches.try_remove(place) else {
+            return;
+        };
+        self.metrics.cancelled[why as usize].add(1);
+        watch.observation.end();
+        self.bus.remove_subscription(&watch.subscription);
+        let peer = &mut self.peers[watch.peer];
+        peer.watches.retain(|other| *other != place);
+        if peer
+            .outstanding
+            .as_ref()
+            .is_some_and(|o| o.what == What::Notification(place))
+        {
+            peer.outstanding = None;
+        }
+        self.reschedule(watch.peer, now);
+    }
+
+    /// What an observer of this filter was notified of last, when the rest of it is fetched.
+    pub(crate) fn notified(
+        &self,
+        from: SocketAddr,
+        filter: &TopicFilter,
+        request: &Request<'_>,
+    ) -> Option<Arc<StoredMessage>> {
+        request.block2.filter(|block| block.num > 0)?;
+        let peer = self.peer_at(from)?;
+        let places = self.peers[peer].watches.iter();
+        let mut watches = places.map(|place| &self.watches[*place]);
+        let watch = watches.find(|watch| watch.subscription.filter() == filter)?;
+        watch
+            .last
+            .as_ref()
+            .map(|parted| Arc::clone(&parted.message))
+    }
+
+    /// A block of what an observer was told was fetched: with the last one the next may be told.
+    pub(crate) fn fetched(
+        &mut self,
+        exchange: &Exchange,
+        filter: &TopicFilter,
+        now: Instant,
+        out: &mut Outgoing,
+    ) {
+        let Some(block) = exchange.block2.filter(|block| block.num > 0) else {
+            return;
+        };
+        let Some(at) = self.peer_at(exchange.path.remote) else {
+            return;
+        };
+        for place in self.peers[at].watches.clone() {
+            let watch = &mut self.watches[place];
+            if watch.subscription.filter() == filter
+                && let Some(parted) = &mut watch.last
+            {
+                let len = parted.message.as_message().payload.len();
+                parted.moved = now;
+                parted.is_whole |= block.start() + block.size() >= len;
+            }
+        }
+        self.pump(at, now, out);
+    }
+
+    // ---- sending ----------------------------------------------------------------------------
+
+    /// Sends an endpoint what may be sent to it now.
+    pub(crate) fn pump(&mut self, at: usize, now: Instant, out: &mut Outgoing) {
+        while self.peers[at].outstanding.is_none() {
+            if let Some(separate) = self.peers[at].responses.pop_front() {
+                let token = separate.token;
+                self.send(at, token, separate.response, What::Response, now, out);
+                continue;
+            }
+            let Some(place) = self.next_watch(at, now) else {
+                break;
+            };
+            if !self.notify(at, place, now, out) {
+                break;
+            }
+        }
+        self.reschedule(at, now);
+    }
+
+    /// The observation whose turn it is, of those that have something to say.
+    fn next_watch(&mut self, at: usize, now: Instant) -> Option<usize> {
+        let peer = &mut self.peers[at];
+        let count = peer.watches.len();
+        for step in 0..count {
+            let turn = (peer.turn + step) % count;
+            let place = peer.watches[turn];
+            if self.watches[place].is_due(now) {
+                peer.turn = turn + 1;
+                return Some(place);
+            }
+        }
+        None
+    }
+
+    /// Sends the next notification of an observation. `false`: it has to wait for its pace.
+    fn notify(&mut self, at: usize, place: usize, now: Instant, out: &mut Outgoing) -> bool {
+        let confirm_interval = self.settings.confirm_interval;
+        let peer = &mut self.peers[at];
+        let watch = &mut self.watches[place];
+        let is_confirmed = watch
+            .confirmed
+            .is_some_and(|when| now.duration_since(when) < confirm_interval);
+        let confirmable =
+            watch.qos.is_acknowledged() || !is_confirmed || !peer.verified || !peer.knows_rtt();
+        if !confirmable && peer.pace(now).is_some() {
+            return false;
+        }
+        let Some(message) = watch.observation.take() else {
+            return true;
+        };
+        if message.is_expired(self.bus.now()) {
+            self.bus.count_dropped(DropReason::Expired, 1);
+            return true;
+        }
+        self.send_state(at, place, &message, confirmable, now, out);
+        true
+    }
+
+    /// Sends a state of what is observed.
+    fn send_state(
+        &mut self,
+        at: usize,
+        place: usize,
+        message: &Arc<StoredMessage>,
+        confirmable: bool,
+        now: Instant,
+        out: &mut Outgoing,
+    ) {
+        let max_age = self.max_age(message).unwrap_or(FOR_EVER);
+        let watch = &mut self.watches[place];
+        watch.sequence = (watch.sequence + 1) & 0xFF_FFFF;
+        let mut response = Response::content(message);
+        response.observe = Some(watch.sequence);
+        response.max_age = Some(max_age);
+        response.names_topic = watch.subscription.filter().has_wildcard();
+        let token = watch.token;
+        self.metrics.notifications[usize::from(confirmable)].add(1);
+        self.part(&mut response, None);
+        let is_parted = response.block2.is_some();
+        if is_parted || response.body_len() > self.peers[at].limit() {
+            response.etag = Some(tag(message));
+            self.watches[place].last = Some(Parted {
+                message: Arc::clone(message),
+                moved: now,
+                is_whole: !is_parted,
+            });
+        } else {
+            self.watches[place].last = None;
+        }
+        let what = What::Notification(place);
+        if confirmable {
+            self.send(at, token, response, what, now, out);
+        } else {
+            let start = out.bytes.len();
+            let (id, path) = (self.peers[at].next_id(), self.peers[at].path);
+            self.watches[place].last_id = Some(id);
+            let kind = Kind::NonConfirmable;
+            let writer = Writer::new(&mut out.bytes, kind, response.code, id, token);
+            response.write(writer, &mut self.scratch);
+            out.finish(path, start);
+        }
+        let counters = self.bus.counters();
+        let qos = usize::from(confirmable);
+        counters.messages_sent[qos].add(1);
+        counters
+            .payload_bytes_sent
+            .add(message.as_message().payload.len() as u64);
+    }
+
+    /// Sends a confirmable message.
+    fn send(
+        &mut self,
+        at: usize,
+        token: Token,
+        mut response: Response,
+        what: What,
+        now: Instant,
+        out: &mut Outgoing,
+    ) {
+        let timeout = self.first_timeout();
+        let peer = &mut self.peers[at];
+        let (id, path, limit) = (peer.next_id(), peer.path, peer.limit());
+        if what == What::Response {
+            self.part(&mut response, None);
+        }
+        let start = out.bytes.len();
+        let kind = Kind::Confirmable;
+        self.write_within(
+            limit,
+            &mut response,
+            path,
+            now,
+            out,
+            |response, out, scratch| {
+                let writer = Writer::new(out, kind, response.code, id, token);
+                response.write(writer, scratch);
+            },
+        );
+        let bytes: Box<[u8]> = out.bytes[start..].into();
+        out.finish(path, start);
+        if let What::Notification(place) = what {
+            self.watches[place].last_id = Some(id);
+        }
+        let peer = &mut self.peers[at];
+        peer.spend(bytes.len());
+        peer.outstanding = Some(Box::new(Outstanding {
+            id,
+            what,
+            bytes,
+            sent: now,
+            due: now + timeout,
+            timeout,
+            attempts: 0,
+        }));
+    }
+
+    /// Between ACK_TIMEOUT and that times ACK_RANDOM_FACTOR (RFC 7252 section 4.2).
+    fn first_timeout(&mut self) -> Duration {
+        let random = self.random.next() % 1_000;
+        ACK_TIMEOUT + ACK_TIMEOUT / 2 * random as u32 / 1_000
+    }
+
+    // ---- what comes back --------------------------------------------------------------------
+
+    /// A message of ours was acknowledged.
+    pub(crate) fn acknowledged(&mut self, path: Path, id: u16, now: Instant, out: &mut Outgoing) {
+        let Some(outstanding) = self.settle(path, id) else {
+            return self.metrics.ignored.add(1);
+        };
+        let (at, outstanding) = outstanding;
+        let peer = &mut self.peers[at];
+        peer.verified = true;
+        if outstanding.attempts == 0 {
+            // Of one that was repeated it is not known which was acknowledged (RFC 6298 section 3).
+            peer.measured(now.duration_since(outstanding.sent));
+        }
+        if let What::Notification(place) = outstanding.what
+            && let Some(watch) = self.watches.get_mut(place)
+        {
+            watch.confirmed = Some(now);
+        }
+        self.pump(at, now, out);
+    }
+
+    /// A message of ours was of no use to its receiver: an observation that it has forgotten (section 3.6).
+    pub(crate) fn reset(&mut self, path: Path, id: u16, now: Instant, out: &mut Outgoing) {
+        let settled = self.settle(path, id);
+        let Some(at) = self.peer_at(path.remote) else {
+            return self.metrics.ignored.add(1);
+        };
+        let watches = &self.watches;
+        let of = |place: &&usize| watches[**place].last_id == Some(id);
+        let place = self.peers[at].watches.iter().find(of).copied();
+        match (place, settled) {
+            (Some(place), _) => self.cancel(place, Cancel::Reset, now),
+            // A pong, or the end of a response that nobody waits for.
+            (None, Some(_)) => self.peers[at].verified = true,
+            (None, None) => return self.metrics.ignored.add(1),
+        }
+        self.pump(at, now, out);
+    }
+
+    /// Takes the message that is outstanding, if it has this identifier.
+    fn settle(&mut self, path: Path, id: u16) -> Option<(usize, Box<Outstanding>)> {
+        let at = self.peer_at(path.remote)?;
+        let outstanding = self.peers[at].outstanding.take_if(|o| o.id == id)?;
+        Some((at, outstanding))
+    }
+
+    // ---- time -------------------------------------------------------------------------------
+
+    /// Sets when the endpoint is to be looked at again.
+    fn reschedule(&mut self, at: usize, now: Instant) {
+        let peer = &self.peers[at];
+        let due = if let Some(outstanding) = &peer.outstanding {
+            outstanding.due
+        } else if peer.is_idle() {
+            self.rest_ends(at)
+        } else if let Some(due) = self.next_notification(at, now) {
+            due
+        } else {
+            // An observer is asked whether it lives, and what is kept to be fetched is not kept for ever.
+            let watches = peer.watches.iter().map(|place| &self.watches[*place]);
+            let parted = watches.filter_map(|watch| watch.last.as_ref());
+            let ends = parted.map(|parted| parted.moved + EXCHANGE_LIFETIME);
+            ends.fold(peer.heard + self.settings.confirm_interval, Instant::min)
+        };
+        self.schedule(at, Some(due));
+    }
+
+    /// When the next notification may go to an endpoint, if there is one.
+    fn next_notification(&self, at: usize, now: Instant) -> Option<Instant> {
+        let peer = &self.peers[at];
+        let watches = peer.watches.iter().map(|place| &self.watches[*place]);
+        let waiting = watches.filter(|watch| !watch.observation.is_empty());
+        let paced = peer.paced_until(now);
+        waiting
+            .map(|watch| watch.busy_until().map_or(paced, |until| until.max(paced)))
+            .min()
+    }
+
+    /// Does what is due for an endpoint.
+    pub(crate) fn look_at(&mut self, at: usize, now: Instant, out: &mut Outgoing) {
+        let peer = &mut self.peers[at];
+        if peer
+            .outstanding
+            .as_ref()
+            .is_some_and(|outstanding| outstanding.due <= now)
+        {
+            self.repeat(at, now, out);
+        } else if peer.is_idle() && self.rest_ends(at) <= now {
+            return self.forget(at);
+        } else if !self.peers[at].watches.is_empty()
+            && self.peers[at].outstanding.is_none()
+            && now.duration_since(self.peers[at].heard) >= self.settings.confirm_interval
+        {
+            self.ping(at, now, out);
+        }
+        if self.peers.contains(at) {
+            for place in &self.peers[at].watches {
+                let last = &mut self.watches[*place].last;
+                last.take_if(|parted| now.duration_since(parted.moved) >= EXCHANGE_LIFETIME);
+            }
+            self.pump(at, now, out);
+        }
+    }
+
+    /// Acknowledges a request whose answer comes as a message of its own.
+    fn acknowledge(&mut self, exchange: &Exchange, out: &mut Outgoing) {
+        if exchange.kind != Kind::Confirmable {
+            return;
+        }
+        let start = out.bytes.len();
+        Writer::empty(&mut out.bytes, Kind::Acknowledgement, exchange.id);
+        if let Some(peer) = self.peer_at(exchange.path.remote) {
+            self.peers[peer].spend(out.bytes.len() - start);
+        }
+        out.finish(exchange.path, start);
+    }
+
+    /// Asks whether an endpoint lives (RFC 7252 section 4.3).
+    fn ping(&mut self, at: usize, now: Instant, out: &mut Outgoing) {
+        let timeout = self.first_timeout();
+        let peer = &mut self.peers[at];
+        let id = peer.next_id();
+        let start = out.bytes.len();
+        Writer::empty(&mut out.bytes, Kind::Confirmable, id);
+        let bytes = out.bytes[start..].into();
+        out.finish(peer.path, start);
+        peer.outstanding = Some(Box::new(Outstanding {
+            id,
+            what: What::Ping,
+            bytes,
+            sent: now,
+            due: now + timeout,
+            timeout,
+            attempts: 0,
+        }));
+    }
+
+    /// A message of ours was not acknowledged in time.
+    fn repeat(&mut self, at: usize, now: Instant, out: &mut Outgoing) {
+        let peer = &mut self.peers[at];
+        let Some(mut outstanding) = peer.outstanding.take() else {
+            return;
+        };
+        let room = peer.limit() >= outstanding.bytes.len();
+        if outstanding.attempts >= MAX_RETRANSMIT || !room {
+            return self.give_up(at, outstanding.what, now);
+        }
+        self.metrics.retransmissions.add(1);
+        let (attempts, timeout) = (outstanding.attempts + 1, outstanding.timeout * 2);
+        if let What::Notification(place) = outstanding.what
+            && peer.verified
+            && let Some(watch) = self.watches.get(place)
+            && !watch.observation.is_empty()
+        {
+            // What is newer goes instead, and its repetitions go on counting (section 4.5.2).
+            watch.observation.supersede();
+            self.bus.count_dropped(DropReason::Superseded, 1);
+            if let Some(message) = watch.observation.take() {
+                self.send_state(at, place, &message, true, now, out);
+                if let Some(newer) = &mut self.peers[at].outstanding {
+                    (newer.attempts, newer.timeout) = (attempts, timeout);
+                    newer.due = now + timeout;
+                }
+                return;
+            }
+        }
+        let peer = &mut self.peers[at];
+        let start = out.bytes.len();
+        out.bytes.extend_from_slice(&outstanding.bytes);
+        out.finish(peer.path, start);
+        peer.spend(outstanding.bytes.len());
+        outstanding.attempts = attempts;
+        outstanding.timeout = timeout;
+        outstanding.due = now + timeout;
+        peer.outstanding = Some(outstanding);
+    }
+
+    /// The last repetition was not acknowledged: nobody is there (section 4.5).
+    fn give_up(&mut self, at: usize, what: What, now: Instant) {
+        if what == What::Response {
+            return;
+        }
+        for place in std::mem::take(&mut self.peers[at].watches) {
+            self.cancel(place, Cancel::Timeout, now);
+        }
+    }
+}

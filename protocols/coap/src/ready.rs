@@ -1,0 +1,44 @@
+//! How observations that have something to say reach the task that serves their listener.
+
+use std::sync::Arc;
+use std::task::Wake;
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+/// What waits for the task of a listener. Publishers' threads add to it.
+#[derive(Debug, Default)]
+pub(crate) struct Ready {
+    /// Places of observations; one may stand here after its end.
+    observations: Mutex<Vec<usize>>,
+    notify: Notify,
+}
+
+impl Ready {
+    /// The observation at this place has something to say.
+    pub(crate) fn add(&self, place: usize) {
+        let mut observations = self.observations.lock();
+        observations.push(place);
+        let first = observations.len() == 1;
+        drop(observations);
+        if first {
+            self.notify.notify_one();
+        }
+    }
+
+    /// Moves the places to `out`, which is empty.
+    pub(crate) fn take(&self, out: &mut Vec<usize>) {
+        std::mem::swap(&mut *self.observations.lock(), out);
+    }
+
+    /// Completes when there is something, or when what the listener waits for has moved.
+    pub(crate) async fn wait(&self) {
+        self.notify.notified().await;
+    }
+}
+
+impl Wake for Ready {
+    fn wake(self: Arc<Self>) {
+        self.notify.notify_one();
+    }
+}

@@ -1,0 +1,478 @@
+//! A server of CoAP over datagrams, without a socket and without a clock: datagrams and the time go in, datagrams come
+//! out (RFC 7252 section 4).
+//!
+//! Who asks and is answered at once costs nothing afterwards but a place in the table of [`Duplicates`]. A [`Peer`]
+//! is kept for who observes, and for who is owed an answer that could not be given at once.
+//!
+//! Three things come from elsewhere: messages of the bus ([`Ready`]), tickets of the store and access decisions,
+//! which wake the listener; see [`Server::wake`].
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::future::Future;
+use std::hash::RandomState;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use slab::Slab;
+use tidegate_bus::{Bus, Denial, Worker};
+
+use crate::answers::{Exchange, Pending};
+use crate::codec::{Code, Kind, Message, ParseError, Writer};
+use crate::duplicates::{Duplicates, Seen};
+use crate::echo::EchoKey;
+use crate::identity::{Identities, Login};
+use crate::metrics::{Cancel, Metrics};
+use crate::notify::Watch;
+use crate::outgoing::{Outgoing, Path};
+use crate::peer::Peer;
+use crate::ready::Ready;
+use crate::request::Request;
+use crate::response::Response;
+use crate::settings::Settings;
+use crate::transfers::Transfers;
+
+/// Most requests that wait for an access decision.
+const MAX_ASKED: usize = 1_024;
+
+/// How often what is kept for nobody is looked for.
+const TICK: Duration = Duration::from_secs(5);
+
+/// How long an endpoint is kept that nothing else is kept for.
+const REST: Duration = Duration::from_secs(60);
+
+/// A request that waits for an access decision.
+struct Asked {
+    path: Path,
+    datagram: Box<[u8]>,
+    login: Login,
+    decision: Pin<Box<dyn Future<Output = Result<(), Denial>> + Send>>,
+}
+
+/// The server side of one listener.
+pub struct Server {
+    pub(crate) bus: Arc<Bus>,
+    pub(crate) settings: Settings,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) ready: Arc<Ready>,
+    pub(crate) waker: Waker,
+    pub(crate) peers: Slab<Peer>,
+    by_address: HashMap<SocketAddr, usize>,
+    pub(crate) watches: Slab<Watch>,
+    pub(crate) duplicates: Duplicates,
+    pub(crate) transfers: Transfers,
+    pub(crate) identities: Identities,
+    timers: BTreeSet<(Instant, usize)>,
+    pub(crate) pending: VecDeque<Pending>,
+    asked: Vec<Asked>,
+    hasher: RandomState,
+    pub(crate) echo: EchoKey,
+    next_tick: Instant,
+    pub(crate) random: Random,
+    /// The topic of the request at hand.
+    topic: String,
+    pub(crate) scratch: Vec<u8>,
+    awake: Vec<usize>,
+}
+
+impl std::fmt::Debug for Server {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Server")
+            .field("peers", &self.peers.len())
+            .field("observations", &self.watches.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Server {
+    /// A server for the topics of `bus`.
+    #[must_use]
+    pub fn new(bus: Arc<Bus>, settings: Settings, metrics: Arc<Metrics>, now: Instant) -> Self {
+        let ready = Arc::new(Ready::default());
+        Self {
+            waker: Waker::from(Arc::clone(&ready)),
+            ready,
+            peers: Slab::new(),
+            by_address: HashMap::new(),
+            watches: Slab::new(),
+            duplicates: Duplicates::new(settings.max_exchanges),
+            transfers: Transfers::new(
+                bus.memory(),
+                settings.max_transfers,
+                settings.max_transfers_per_endpoint,
+                settings.max_body_bytes,
+            ),
+            identities: Identities::new(settings.max_endpoints),
+            timers: BTreeSet::new(),
+            pending: VecDeque::new(),
+            asked: Vec::new(),
+            hasher: RandomState::new(),
+            echo: EchoKey::new(now),
+            next_tick: now + TICK,
+            random: Random::new(),
+            topic: String::new(),
+            scratch: Vec::new(),
+            awake: Vec::new(),
+            bus,
+            settings,
+            metrics,
+        }
+    }
+
+    /// What names bodies that come in blocks: nobody outside can make two of them the same.
+    pub(crate) const fn transfers_hasher(&self) -> &RandomState {
+        &self.hasher
+    }
+
+    pub(crate) fn ready(&self) -> Arc<Ready> {
+        Arc::clone(&self.ready)
+    }
+
+    // ---- what comes -------------------------------------------------------------------------
+
+    /// Takes a datagram.
+    pub fn receive(
+        &mut self,
+        worker: &mut Worker,
+        path: Path,
+        datagram: &[u8],
+        now: Instant,
+        out: &mut Outgoing,
+    ) {
+        let message = match Message::parse(datagram) {
+            Ok(message) => message,
+            Err(ParseError::Format {
+                kind: Kind::Confirmable,
+                id,
+                ..
+            }) => {
+                return self.reject(path, id, out);
+            }
+            Err(_) => return self.metrics.ignored.add(1),
+        };
+        if let Some(&peer) = self.by_address.get(&path.remote) {
+            let peer = &mut self.peers[peer];
+            peer.credit = peer.credit.saturating_add(datagram.len() * 3);
+            peer.heard = now;
+            // Notifications go to where the endpoint speaks to.
+            peer.path = path;
+        }
+        match message.kind {
+            Kind::Acknowledgement => self.acknowledged(path, message.id, now, out),
+            Kind::Reset => self.reset(path, message.id, now, out),
+            _ if message.code.is_request() => {
+                self.request(worker, path, &message, datagram, now, out);
+            }
+            // A ping (section 4.3), a response to nothing, a code of the future.
+            Kind::Confirmable => self.reject(path, message.id, out),
+            Kind::NonConfirmable => self.metrics.ignored.add(1),
+        }
+    }
+
+    /// Says that a message is of no use here (section 4.2).
+    fn reject(&mut self, path: Path, id: u16, out: &mut Outgoing) {
+        self.metrics.rejected.add(1);
+        self.send_empty(path, Kind::Reset, id, out);
+    }
+
+    fn send_empty(&mut self, path: Path, kind: Kind, id: u16, out: &mut Outgoing) {
+        let start = out.bytes.len();
+        Writer::empty(&mut out.bytes, kind, id);
+        out.finish(path, start);
+    }
+
+    fn request(
+        &mut self,
+        worker: &mut Worker,
+        path: Path,
+        message: &Message<'_>,
+        datagram: &[u8],
+        now: Instant,
+        out: &mut Outgoing,
+    ) {
+        let mut exchange = Exchange {
+            path,
+            kind: message.kind,
+            id: message.id,
+            token: message.token,
+            no_response: 0,
+            block2: None,
+            len: datagram.len(),
+        };
+        // To ask twice changes nothing (section 4.5).
+        if message.code != Code::GET {
+            match self
+                .duplicates
+                .begin(path.remote, message.id, message.kind, now)
+            {
+                Seen::New => {}
+                Seen::Before(answer) => {
+                    self.metrics.duplicates.add(1);
+                    if let Some(answer) = answer.filter(|_| message.kind == Kind::Confirmable) {
+                        let start = out.bytes.len();
+                        out.bytes.extend_from_slice(&answer);
+                        out.finish(path, start);
+                    }
+                    return;
+                }
+                Seen::Full => {
+                    self.metrics.full.add(1);
+                    let why = "as many requests are remembered as may be";
+                    let refusal = Response::later(Code::SERVICE_UNAVAILABLE, 30, why);
+                    return self.answer(&exchange, refusal, now, out);
+                }
+            }
+        }
+        self.metrics.requests.add(1);
+        self.serve(worker, &mut exchange, message, datagram, now, out);
+    }
+
+    /// Serves a request that was not here before.
+    fn serve(
+        &mut self,
+        worker: &mut Worker,
+        exchange: &mut Exchange,
+        message: &Message<'_>,
+        datagram: &[u8],
+        now: Instant,
+        out: &mut Outgoing,
+    ) {
+        let mut topic = std::mem::take(&mut self.topic);
+        match Request::read(message, &mut topic) {
+            Ok(request) => {
+                exchange.no_response = request.no_response;
+                exchange.block2 = request.block2;
+                let remote = exchange.path.remote;
+                if request
+                    .echo
+                    .is_some_and(|value| self.echo.is_good(value, remote, now))
+                {
+                    self.verify(exchange.path, now);
+                }
+                match self.log_in(&request, remote, now) {
+                    Ok(client) => {
+                        self.handle(worker, exchange, &request, &topic, &client, now, out);
+                    }
+                    Err(Ok(login)) => self.ask(exchange, login, datagram, now, out),
+                    Err(Err(refusal)) => self.answer(exchange, refusal, now, out),
+                }
+            }
+            Err(refusal) => {
+                if refusal.code == Code::BAD_OPTION && exchange.kind == Kind::NonConfirmable {
+                    // RFC 7252 section 5.4.1
+                    self.reject(exchange.path, exchange.id, out);
+                } else {
+                    self.answer(exchange, refusal, now, out);
+                }
+            }
+        }
+        self.topic = topic;
+    }
+
+    // ---- access -----------------------------------------------------------------------------
+
+    /// Keeps a request until it is known whether its client may connect.
+    fn ask(
+        &mut self,
+        exchange: &Exchange,
+        login: Login,
+        datagram: &[u8],
+        now: Instant,
+        out: &mut Outgoing,
+    ) {
+        if self.asked.len() >= MAX_ASKED {
+            self.metrics.full.add(1);
+            let why = "as many access decisions are under way as may be";
+            let refusal = Response::later(Code::SERVICE_UNAVAILABLE, 5, why);
+            return self.answer(exchange, refusal, now, out);
+        }
+        let decision = login.ask(&self.bus, exchange.path.remote);
+        self.asked.push(Asked {
+            path: exchange.path,
+            datagram: datagram.into(),
+            login,
+            decision,
+        });
+        // It may be there at once, and wakes the listener otherwise.
+        self.waker.wake_by_ref();
+    }
+
+    /// Serves the requests whose access decision is there.
+    fn take_decisions(&mut self, worker: &mut Worker, now: Instant, out: &mut Outgoing) {
+        let waker = self.waker.clone();
+        let mut cx = Context::from_waker(&waker);
+        let mut at = 0;
+        while at < self.asked.len() {
+            let Poll::Ready(decision) = self.asked[at].decision.as_mut().poll(&mut cx) else {
+                at += 1;
+                continue;
+            };
+            let asked = self.asked.swap_remove(at);
+            self.identities
+                .decided(asked.path.remote, asked.login, decision, now);
+            // It was parsed before.
+            if let Ok(message) = Message::parse(&asked.datagram) {
+                let mut exchange = Exchange {
+                    path: asked.path,
+                    kind: message.kind,
+                    id: message.id,
+                    token: message.token,
+                    no_response: 0,
+                    block2: None,
+                    len: asked.datagram.len(),
+                };
+                self.serve(worker, &mut exchange, &message, &asked.datagram, now, out);
+            }
+        }
+    }
+
+    // ---- endpoints --------------------------------------------------------------------------
+
+    /// The endpoint, from now on kept; `None` when there are as many as may be. `len`: bytes of what it has sent.
+    pub(crate) fn peer(&mut self, path: Path, len: usize, now: Instant) -> Option<usize> {
+        if let Some(&peer) = self.by_address.get(&path.remote) {
+            return Some(peer);
+        }
+        if self.peers.len() >= self.settings.max_endpoints {
+            return None;
+        }
+        let first_id = self.random.next() as u16;
+        let peer = self.peers.insert(Peer::new(path, first_id, now));
+        self.peers[peer].credit = len * 3;
+        self.by_address.insert(path.remote, peer);
+        self.schedule(peer, Some(now + REST));
+        Some(peer)
+    }
+
+    /// The endpoint at an address.
+    pub(crate) fn peer_at(&self, address: SocketAddr) -> Option<usize> {
+        self.by_address.get(&address).copied()
+    }
+
+    /// The endpoint has shown that it receives.
+    fn verify(&mut self, path: Path, now: Instant) {
+        if let Some(peer) = self.peer(path, 0, now) {
+            self.peers[peer].verified = true;
+        }
+    }
+
+    /// Sets when the endpoint is to be looked at.
+    pub(crate) fn schedule(&mut self, peer: usize, at: Option<Instant>) {
+        let timer = &mut self.peers[peer].timer;
+        if *timer == at {
+            return;
+        }
+        if let Some(before) = std::mem::replace(timer, at) {
+            self.timers.remove(&(before, peer));
+        }
+        if let Some(at) = at {
+            self.timers.insert((at, peer));
+        }
+    }
+
+    /// Forgets an endpoint that nothing is kept for.
+    pub(crate) fn forget(&mut self, peer: usize) {
+        self.schedule(peer, None);
+        let peer = self.peers.remove(peer);
+        self.by_address.remove(&peer.path.remote);
+    }
+
+    /// When an endpoint that rests is forgotten.
+    pub(crate) fn rest_ends(&self, peer: usize) -> Instant {
+        self.peers[peer].heard + REST
+    }
+
+    // ---- time -------------------------------------------------------------------------------
+
+    /// When [`Self::timeout`] is due.
+    #[must_use]
+    pub fn next_timeout(&self) -> Instant {
+        let peer = self.timers.first().map(|(at, _)| *at);
+        // They come in the order of their requests.
+        let late = self.pending.iter().find_map(|pending| pending.acknowledge);
+        [peer, late]
+            .into_iter()
+            .flatten()
+            .fold(self.next_tick, Instant::min)
+    }
+
+    /// Does what is due.
+    pub fn timeout(&mut self, now: Instant, out: &mut Outgoing) {
+        self.acknowledge_late(now, out);
+        while let Some(&(at, peer)) = self.timers.first() {
+            if at > now {
+                break;
+            }
+            self.schedule(peer, None);
+            self.look_at(peer, now, out);
+        }
+        if self.next_tick <= now {
+            self.next_tick = now + TICK;
+            self.transfers.expire(now);
+            self.identities.expire(now);
+            let metrics = &self.metrics;
+            metrics.observations.set(self.watches.len() as u64);
+            metrics.endpoints.set(self.peers.len() as u64);
+            metrics.exchanges.set(self.duplicates.len() as u64);
+            metrics.transfers.set(self.transfers.len() as u64);
+        }
+    }
+
+    /// Takes what has come from elsewhere: messages of the bus, tickets, access decisions.
+    pub fn wake(&mut self, worker: &mut Worker, now: Instant, out: &mut Outgoing) {
+        self.take_decisions(worker, now, out);
+        self.take_tickets(now, out);
+        let mut awake = std::mem::take(&mut self.awake);
+        self.ready.take(&mut awake);
+        for place in awake.drain(..) {
+            if let Some(watch) = self.watches.get(place) {
+                let peer = watch.peer;
+                self.pump(peer, now, out);
+            }
+        }
+        self.awake = awake;
+    }
+
+    /// Ends all observations, and tells the observers (RFC 7641 section 3.2: a notification with an error is the last).
+    pub fn shut_down(&mut self, now: Instant, out: &mut Outgoing) {
+        let places: Vec<usize> = self.watches.iter().map(|(place, _)| place).collect();
+        for place in places {
+            let watch = &self.watches[place];
+            let (peer, token) = (watch.peer, watch.token);
+            let path = self.peers[peer].path;
+            let id = self.peers[peer].next_id();
+            let start = out.bytes.len();
+            let goodbye = Response::later(Code::SERVICE_UNAVAILABLE, 5, "the gateway shuts down");
+            let writer = Writer::new(
+                &mut out.bytes,
+                Kind::NonConfirmable,
+                goodbye.code,
+                id,
+                token,
+            );
+            goodbye.write(writer, &mut self.scratch);
+            out.finish(path, start);
+            self.cancel(place, Cancel::Closed, now);
+        }
+    }
+}
+
+/// Numbers that nobody outside knows: identifiers and delays (xorshift64, Marsaglia 2003).
+#[derive(Debug)]
+pub(crate) struct Random(u64);
+
+impl Random {
+    fn new() -> Self {
+        use std::hash::{BuildHasher, RandomState};
+        Self(RandomState::new().hash_one(0_u8) | 1)
+    }
+
+    pub(crate) const fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+}
