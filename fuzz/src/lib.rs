@@ -3,6 +3,8 @@
 //! Nothing here knows the fuzzer. The entries for libFuzzer stand in `targets/` behind the feature
 //! `libfuzzer`; the corpus is replayed by an ordinary test without it.
 
+pub mod coap_message;
+pub mod coap_server;
 mod codec;
 pub mod codec_v31;
 pub mod codec_v311;
@@ -18,6 +20,8 @@ pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target.
 pub const TARGETS: &[Target] = &[
+    ("coap_message", coap_message::run),
+    ("coap_server", coap_server::run),
     ("codec_v31", codec_v31::run),
     ("codec_v311", codec_v311::run),
     ("codec_v5", codec_v5::run),

@@ -42,6 +42,16 @@ fn replay(name: &str) {
 }
 
 #[test]
+fn coap_message() {
+    replay("coap_message");
+}
+
+#[test]
+fn coap_server() {
+    replay("coap_server");
+}
+
+#[test]
 fn codec_v31() {
     replay("codec_v31");
 }

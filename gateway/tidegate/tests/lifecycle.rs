@@ -122,7 +122,7 @@ fn it_starts_with_nothing_configured_and_ends_when_asked() {
             .iter()
             .map(|(name, it)| (name, &it["kind"]))
             .collect();
-        assert_eq!(kinds.len(), 6, "{kinds:?}");
+        assert_eq!(kinds.len(), 7, "{kinds:?}");
         for (name, kind) in kinds {
             assert_eq!(name, kind);
         }
@@ -205,7 +205,7 @@ fn several_listeners_each_get_their_port() {
         "http.enabled=false",
     ]);
     let ready = gateway.ready();
-    assert_eq!(ready["listeners"].as_object().unwrap().len(), 6);
+    assert_eq!(ready["listeners"].as_object().unwrap().len(), 7);
     assert_ne!(gateway.address("mqtt"), gateway.address("inside"));
     TcpStream::connect(gateway.address("inside")).unwrap();
 }
