@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use quinn_proto::{ConnectionEvent, ConnectionHandle, EndpointEvent, Transmit};
+use quinn_proto::{ConnectionError, ConnectionEvent, ConnectionHandle, EndpointEvent, Transmit};
 use tokio::time::Sleep;
 
 use crate::endpoint::Shared;
@@ -201,7 +201,9 @@ impl Driver {
 
 impl Drop for Driver {
     fn drop(&mut self) {
-        // Nothing, unless the task was ended before the connection was.
+        // The first two do something only where the task is gone before the connection has ended.
+        self.link
+            .work(|state| state.end(ConnectionError::LocallyClosed));
         self.endpoint.forget(self.handle, &self.link);
         drop(self.link.inbox.take(usize::MAX, &self.endpoint.waiting));
     }

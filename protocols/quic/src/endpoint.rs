@@ -21,6 +21,7 @@ use quinn_proto::{
 use tokio::sync::Notify;
 
 use crate::driver::drive;
+use crate::error::code;
 use crate::inbox::Waiting;
 use crate::link::{Link, Owner};
 use crate::metrics::Metrics;
@@ -97,8 +98,14 @@ impl Endpoint {
             arrived: Notify::new(),
             emptied: Notify::new(),
         });
-        tokio::spawn(Arc::clone(&shared).serve());
+        let serving = Serving(Arc::clone(&shared));
+        tokio::spawn(async move { serving.0.serve().await });
         Ok(Self(shared))
+    }
+
+    #[cfg(test)]
+    pub(crate) fn socket(&self) -> &Socket {
+        &self.0.socket
     }
 
     /// What handshakes begin with from now on; with `None` nobody is let in.
@@ -152,16 +159,27 @@ impl Drop for Endpoint {
     }
 }
 
+/// The loop. However it ends, nobody waits any more for somebody to come.
+struct Serving(Arc<Shared>);
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        self.0.state.lock().closed.get_or_insert(code::NORMAL);
+        self.0.arrived.notify_one();
+    }
+}
+
 impl Shared {
-    async fn serve(self: Arc<Self>) {
+    async fn serve(&self) {
         let mut left = pin!(self.until(|state| state.is_left && state.open == 0));
         let mut received = Received::new();
         let mut response = Vec::new();
         let mut in_turn = 0;
         loop {
             tokio::select! {
-                () = self.socket.receive(&mut received) => {}
+                biased;
                 () = &mut left => return,
+                () = self.socket.receive(&mut received) => {}
             }
             let mut now = Instant::now();
             for datagram in received.datagrams() {
@@ -175,7 +193,7 @@ impl Shared {
                     Routed::Nothing => {}
                     Routed::Wake(link) => link.wake(),
                     Routed::Arrived => self.arrived.notify_one(),
-                    Routed::Answer(transmit) => self.answer(&transmit, &mut response),
+                    Routed::Answer(transmit) => self.answer(&transmit, &response),
                 }
             }
         }
@@ -188,11 +206,11 @@ impl Shared {
             ecn,
             bytes,
         } = *datagram;
-        let mut state = self.state.lock();
+        response.clear();
         // Each has memory of its own: of several that came as one, one would keep all.
-        let event = state
-            .quic
-            .handle(now, from, to, ecn, bytes.into(), response);
+        let own = bytes.into();
+        let mut state = self.state.lock();
+        let event = state.quic.handle(now, from, to, ecn, own, response);
         match event {
             None => Routed::Nothing,
             Some(DatagramEvent::Response(transmit)) => Routed::Answer(transmit),
@@ -221,9 +239,8 @@ impl Shared {
     }
 
     /// Sends what no connection says. If there is no room it is lost: whoever it is for will ask again.
-    fn answer(&self, transmit: &Transmit, response: &mut Vec<u8>) {
+    fn answer(&self, transmit: &Transmit, response: &[u8]) {
         self.socket.send(transmit, response);
-        response.clear();
     }
 
     /// Tells what a connection has said to the endpoint, and gives what that has to say to it. After its last word it is
@@ -342,7 +359,7 @@ impl Arriving {
             Err(error) => {
                 drop(state);
                 if let Some(transmit) = error.response {
-                    endpoint.answer(&transmit, &mut response);
+                    endpoint.answer(&transmit, &response);
                 }
                 return Err(error.cause);
             }
@@ -372,7 +389,7 @@ impl Arriving {
             &mut response,
         );
         if let Some(transmit) = answer {
-            self.endpoint.answer(&transmit, &mut response);
+            self.endpoint.answer(&transmit, &response);
         }
     }
 }
@@ -390,7 +407,8 @@ impl fmt::Debug for Arriving {
     }
 }
 
-/// Lets others have their turn, those that were woken meanwhile.
+/// Lets others have their turn, and comes back behind those that were woken. Not `yield_now`, which comes back only when
+/// nobody else has anything to do: until then the system would drop what comes, of whomever it is.
 async fn give_way() {
     let mut has_given = false;
     poll_fn(|cx| {

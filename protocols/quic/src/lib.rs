@@ -29,6 +29,8 @@ mod server;
 mod settings;
 mod socket;
 mod stream;
+#[cfg(test)]
+mod tests;
 mod waiters;
 
 pub use cid::NodeId;

@@ -307,7 +307,8 @@ impl State {
         self.woken.add(self.waiters.take(wait));
     }
 
-    fn end(&mut self, reason: ConnectionError) {
+    /// Nothing more can be said or heard.
+    pub(crate) fn end(&mut self, reason: ConnectionError) {
         self.over.get_or_insert(reason);
         for waker in self.waiters.take_all() {
             self.woken.add(Some(waker));

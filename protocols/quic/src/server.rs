@@ -204,6 +204,11 @@ impl Server {
         &self.metrics
     }
 
+    #[cfg(test)]
+    pub(crate) fn socket(&self) -> &crate::socket::Socket {
+        self.endpoint.socket()
+    }
+
     /// Shakes hands. When it is done the client has proved its address, and that it takes part now: nothing of
     /// what was replayed comes so far.
     ///

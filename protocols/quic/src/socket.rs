@@ -49,6 +49,11 @@ pub fn bind(address: SocketAddr, ipv6_only: bool, reuse_port: bool) -> io::Resul
 pub(crate) struct Socket {
     udp: tokio::net::UdpSocket,
     system: UdpSocketState,
+    /// One send of so many finds no room; 0: none. The loopback has always room.
+    #[cfg(test)]
+    pub(crate) every_nth_is_full: std::sync::atomic::AtomicUsize,
+    #[cfg(test)]
+    sends: std::sync::atomic::AtomicUsize,
 }
 
 impl Socket {
@@ -57,6 +62,10 @@ impl Socket {
         Ok(Self {
             system: UdpSocketState::new((&socket).into())?,
             udp: tokio::net::UdpSocket::from_std(socket)?,
+            #[cfg(test)]
+            every_nth_is_full: std::sync::atomic::AtomicUsize::default(),
+            #[cfg(test)]
+            sends: std::sync::atomic::AtomicUsize::default(),
         })
     }
 
@@ -72,6 +81,10 @@ impl Socket {
 
     /// Sends, and tells whether there was room; what cannot be sent for another reason is lost, as on the way.
     pub(crate) fn send(&self, transmit: &Transmit, contents: &[u8]) -> bool {
+        #[cfg(test)]
+        if self.is_full() {
+            return false;
+        }
         let transmit = quinn_udp::Transmit {
             destination: transmit.destination,
             ecn: transmit
@@ -86,6 +99,14 @@ impl Socket {
             Err(error) => error.kind() != ErrorKind::WouldBlock,
             Ok(()) => true,
         }
+    }
+
+    #[cfg(test)]
+    fn is_full(&self) -> bool {
+        use std::sync::atomic::Ordering::Relaxed;
+
+        let nth = self.every_nth_is_full.load(Relaxed);
+        nth > 0 && self.sends.fetch_add(1, Relaxed).is_multiple_of(nth)
     }
 
     /// Waits until there is room again, or seems to be.
