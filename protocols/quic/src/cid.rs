@@ -10,8 +10,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use aws_lc_rs::rand;
-use quinn::{ConnectionId, ConnectionIdGenerator};
-use quinn_proto::InvalidCid;
+use quinn_proto::{ConnectionId, ConnectionIdGenerator, InvalidCid};
 
 /// Random octets behind the node identifier: as many as connections of one node can be told apart with, and
 /// can be guessed with little hope.

@@ -1,22 +1,24 @@
 //! A connection whose handshake is confirmed.
 
+use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use quinn::VarInt;
+use quinn_proto::VarInt;
 use rustls::pki_types::CertificateDer;
 
 use crate::crypto::Handshake;
-use crate::data::DataStreams;
+use crate::data::{DataStream, DataStreams};
 use crate::error::{EstablishError, code};
+use crate::link::Owner;
 use crate::metrics::Observed;
 use crate::stream::Stream;
 
 /// A connection whose handshake is confirmed. Dropped, it is closed.
 #[derive(Debug)]
 pub struct Connection {
-    connection: quinn::Connection,
+    connection: Arc<Owner>,
     /// How long the client may take to open a stream.
     patience: Duration,
     handshake: Handshake,
@@ -25,7 +27,7 @@ pub struct Connection {
 
 impl Connection {
     pub(crate) const fn new(
-        connection: quinn::Connection,
+        connection: Arc<Owner>,
         patience: Duration,
         handshake: Handshake,
         observed: Arc<Observed>,
@@ -47,17 +49,13 @@ impl Connection {
     /// Where the client is now.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
-        self.connection.remote_address()
+        self.connection.address()
     }
 
     /// The certificates that the client has shown, its own first.
     #[must_use]
     pub fn certificates(&self) -> Option<Vec<CertificateDer<'static>>> {
-        let identity = self.connection.peer_identity()?;
-        identity
-            .downcast::<Vec<CertificateDer<'static>>>()
-            .ok()
-            .map(|certificates| *certificates)
+        self.connection.certificates()
     }
 
     /// The control stream: the first that the client opens.
@@ -67,11 +65,12 @@ impl Connection {
     /// If it opens none in time, or goes away; then it is closed.
     pub async fn control_stream(&self) -> Result<Stream, EstablishError> {
         let limit = self.patience;
-        match tokio::time::timeout(limit, self.connection.accept_bi()).await {
-            Ok(Ok((send, receive))) => {
+        let opened = poll_fn(|cx| self.connection.poll_accept(cx));
+        match tokio::time::timeout(limit, opened).await {
+            Ok(Ok(id)) => {
                 self.observed.stream();
-                let stream = Stream::new(self.connection.clone(), send, receive);
-                Ok(stream.observed(Arc::clone(&self.observed)))
+                let stream = DataStream::new(Arc::clone(&self.connection), id);
+                Ok(Stream::new(stream, Arc::clone(&self.observed)))
             }
             Ok(Err(error)) => Err(error.into()),
             Err(_elapsed) => {
@@ -84,7 +83,7 @@ impl Connection {
     /// The streams that the client opens beside the control stream.
     #[must_use]
     pub fn data_streams(&self) -> DataStreams {
-        DataStreams::new(self.connection.clone(), Arc::clone(&self.observed))
+        DataStreams::new(Arc::clone(&self.connection), Arc::clone(&self.observed))
     }
 
     /// Ends it with an application error code (RFC 9000 section 10.2).

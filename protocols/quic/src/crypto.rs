@@ -1,20 +1,19 @@
-//! The TLS of a server's connections, as quinn asks for it (RFC 9001).
+//! The TLS of a server's connections, as quinn-proto asks for it (RFC 9001).
 //!
-//! quinn's own does the same and keeps what is wanted here to itself: whether a session was resumed, and what
+//! quinn-proto's own does the same and keeps what is wanted here to itself: whether a session was resumed, and what
 //! became of early data.
 
 use std::any::Any;
 use std::io::Cursor;
 use std::sync::Arc;
 
-use quinn::crypto::rustls::QuicServerConfig;
-use quinn::crypto::{
+use quinn_proto::crypto::rustls::QuicServerConfig;
+use quinn_proto::crypto::{
     ExportKeyingMaterialError, HeaderKey, KeyPair, Keys, PacketKey, ServerConfig, Session,
     UnsupportedVersion,
 };
-use quinn::{ConnectionId, Side, TransportErrorCode};
-use quinn_proto::TransportError;
 use quinn_proto::transport_parameters::TransportParameters;
+use quinn_proto::{ConnectionId, Side, TransportError, TransportErrorCode};
 use rustls::pki_types::CertificateDer;
 use rustls::quic::{KeyChange, Secrets, ServerConnection, Version};
 use rustls::{AlertDescription, HandshakeKind};
@@ -29,6 +28,13 @@ pub struct Handshake {
     pub resumed: bool,
     /// What became of early data.
     pub early_data: EarlyData,
+}
+
+impl Handshake {
+    pub(crate) const NOTHING: Self = Self {
+        resumed: false,
+        early_data: EarlyData::None,
+    };
 }
 
 /// What became of early data (0-RTT).

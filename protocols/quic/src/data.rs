@@ -1,106 +1,82 @@
 //! The streams of a connection beside the control stream.
 
-use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use quinn::{Connection, ConnectionError, RecvStream, SendStream, StoppedError, VarInt};
+use quinn_proto::StreamId;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::error::code;
+use crate::link::Owner;
 use crate::metrics::Observed;
 
-type Accepting =
-    Pin<Box<dyn Future<Output = Result<(SendStream, RecvStream), ConnectionError>> + Send>>;
-
-type Stopped = Pin<Box<dyn Future<Output = Result<Option<VarInt>, StoppedError>> + Send + Sync>>;
-
 /// The streams that a client opens beside the control stream.
+#[derive(Debug)]
 pub struct DataStreams {
-    connection: Connection,
+    connection: Arc<Owner>,
     observed: Arc<Observed>,
-    /// `None` once the connection is lost.
-    accepting: Option<Accepting>,
-}
-
-impl std::fmt::Debug for DataStreams {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("DataStreams").finish_non_exhaustive()
-    }
+    is_lost: bool,
 }
 
 impl DataStreams {
-    pub(crate) fn new(connection: Connection, observed: Arc<Observed>) -> Self {
-        let accepting = Some(accept(&connection));
+    pub(crate) const fn new(connection: Arc<Owner>, observed: Arc<Observed>) -> Self {
         Self {
             connection,
             observed,
-            accepting,
+            is_lost: false,
         }
     }
 
     /// The next one. After the connection was lost there is none, which is for the control stream to tell.
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<DataStream> {
-        let Some(accepting) = &mut self.accepting else {
+        if self.is_lost {
+            return Poll::Pending;
+        }
+        let Ok(id) = ready!(self.connection.poll_accept(cx)) else {
+            self.is_lost = true;
             return Poll::Pending;
         };
-        let accepted = ready!(accepting.as_mut().poll(cx));
-        let Ok((send, receive)) = accepted else {
-            self.accepting = None;
-            return Poll::Pending;
-        };
-        self.accepting = Some(accept(&self.connection));
         self.observed.stream();
-        Poll::Ready(DataStream::new(send, receive))
+        Poll::Ready(DataStream::new(Arc::clone(&self.connection), id))
     }
-}
-
-fn accept(connection: &Connection) -> Accepting {
-    let connection = connection.clone();
-    Box::pin(async move { connection.accept_bi().await })
 }
 
 /// One stream of a connection; the control stream is made of one, too.
 ///
 /// Its shutdown completes when the client has everything that was written, and fails when it will not have: it has
 /// stopped the stream, or the connection is lost. Dropped before, it is reset.
+#[derive(Debug)]
 pub struct DataStream {
-    send: SendStream,
-    receive: RecvStream,
+    connection: Arc<Owner>,
+    id: StreamId,
+    /// Nothing more comes.
+    is_read: bool,
     shutdown: Shutdown,
 }
 
+#[derive(Debug)]
 enum Shutdown {
     /// Not yet.
     Open,
     /// Waits until the client has everything.
-    Waiting(Stopped),
+    Waiting,
     /// Done.
     Closed,
 }
 
-impl std::fmt::Debug for DataStream {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("DataStream")
-            .field("id", &self.send.id())
-            .finish_non_exhaustive()
-    }
-}
-
 impl DataStream {
-    pub(crate) const fn new(send: SendStream, receive: RecvStream) -> Self {
+    pub(crate) const fn new(connection: Arc<Owner>, id: StreamId) -> Self {
         Self {
-            send,
-            receive,
+            connection,
+            id,
+            is_read: false,
             shutdown: Shutdown::Open,
         }
     }
 
-    /// Is left as it is.
-    pub(crate) fn forget(&mut self) {
-        self.shutdown = Shutdown::Closed;
+    pub(crate) const fn connection(&self) -> &Arc<Owner> {
+        &self.connection
     }
 }
 
@@ -110,7 +86,14 @@ impl AsyncRead for DataStream {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        AsyncRead::poll_read(Pin::new(&mut self.get_mut().receive), cx, buffer)
+        let stream = self.get_mut();
+        if stream.is_read || buffer.remaining() == 0 {
+            return Poll::Ready(Ok(()));
+        }
+        let read = ready!(stream.connection.poll_read(stream.id, cx, buffer));
+        // An error is the end as well.
+        stream.is_read = !matches!(read, Ok(false));
+        Poll::Ready(read.map(|_end| ()))
     }
 }
 
@@ -120,7 +103,7 @@ impl AsyncWrite for DataStream {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        AsyncWrite::poll_write(Pin::new(&mut self.get_mut().send), cx, bytes)
+        self.connection.poll_write(self.id, cx, bytes)
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -130,33 +113,22 @@ impl AsyncWrite for DataStream {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let stream = self.get_mut();
-        loop {
-            match &mut stream.shutdown {
-                Shutdown::Closed => return Poll::Ready(Ok(())),
-                Shutdown::Open => {
-                    // One that was reset is found to be stopped.
-                    let _ = stream.send.finish();
-                    stream.shutdown = Shutdown::Waiting(Box::pin(stream.send.stopped()));
-                }
-                Shutdown::Waiting(stopped) => {
-                    let stopped = ready!(stopped.as_mut().poll(cx));
-                    stream.shutdown = Shutdown::Closed;
-                    return Poll::Ready(match stopped {
-                        Ok(None) => Ok(()),
-                        Ok(Some(_)) => Err(io::ErrorKind::ConnectionReset.into()),
-                        Err(error) => Err(error.into()),
-                    });
-                }
+        match stream.shutdown {
+            Shutdown::Closed => return Poll::Ready(Ok(())),
+            Shutdown::Open => {
+                stream.connection.finish(stream.id);
+                stream.shutdown = Shutdown::Waiting;
             }
+            Shutdown::Waiting => {}
         }
+        let finished = ready!(stream.connection.poll_finished(stream.id, cx));
+        stream.shutdown = Shutdown::Closed;
+        Poll::Ready(finished)
     }
 }
 
 impl Drop for DataStream {
     fn drop(&mut self) {
-        if !matches!(self.shutdown, Shutdown::Closed) {
-            // One that is closed already is what is wanted.
-            let _ = self.send.reset(code::NORMAL);
-        }
+        self.connection.abandon(self.id, self.is_read);
     }
 }

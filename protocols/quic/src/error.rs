@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use quinn::{ConnectionError, TransportErrorCode};
+use quinn_proto::{ConnectionError, TransportErrorCode};
 
 /// Application error codes (RFC 9000 section 20.2): those of MQTT 5.0 section 2.4, of which 0 is a normal end.
 pub mod code {
-    use quinn::VarInt;
+    use quinn_proto::VarInt;
 
     /// The connection is over and nothing is wrong.
     pub const NORMAL: VarInt = VarInt::from_u32(0x00);

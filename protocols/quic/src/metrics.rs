@@ -1,5 +1,5 @@
-//! What the connections of one server count. Nothing is counted per packet: quinn does that, and its figures are
-//! looked at once a minute and at the end of each connection.
+//! What the connections of one server count. Nothing is counted per packet but those that are dropped: quinn-proto does
+//! that, and its figures are looked at once a minute and at the end of each connection.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,6 +11,8 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use crate::crypto::{EarlyData, Handshake};
+use crate::inbox::Full;
+use crate::link::Owner;
 
 /// A connection is looked at once in so many ticks.
 const TICK: Duration = Duration::from_secs(1);
@@ -29,6 +31,8 @@ pub struct Metrics {
     streams: AtomicU64,
     sent: AtomicU64,
     lost: AtomicU64,
+    connection_full: AtomicU64,
+    server_full: AtomicU64,
     /// Paths of all connections that there were, the first of each included.
     paths: AtomicU64,
     connections: AtomicU64,
@@ -86,7 +90,17 @@ impl Metrics {
         self.lost.load(Relaxed)
     }
 
-    /// How many times connections have gone on at another address. Each such time quinn begins a path, and
+    /// Datagrams that came and were dropped, by reason: as much waited for their connection as may, or for all
+    /// connections.
+    #[must_use]
+    pub fn datagrams_dropped(&self) -> [(&'static str, u64); 2] {
+        [
+            ("connection_full", self.connection_full.load(Relaxed)),
+            ("listener_full", self.server_full.load(Relaxed)),
+        ]
+    }
+
+    /// How many times connections have gone on at another address. Each such time quinn-proto begins a path, and
     /// does so for nothing else but a new connection, so it is exact; only while connections begin may it be
     /// late by these.
     #[must_use]
@@ -108,6 +122,14 @@ impl Metrics {
     #[must_use]
     pub fn rtt_sum(&self) -> f64 {
         Duration::from_micros(self.rtt_micros.load(Relaxed)).as_secs_f64()
+    }
+
+    pub(crate) fn dropped(&self, full: Full) {
+        let counter = match full {
+            Full::Connection => &self.connection_full,
+            Full::Server => &self.server_full,
+        };
+        counter.fetch_add(1, Relaxed);
     }
 
     pub(crate) fn connection(&self) {
@@ -167,7 +189,7 @@ impl fmt::Debug for Metrics {
 /// A connection whose figures are looked at, for the last time when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Observed {
-    connection: quinn::Connection,
+    connection: Arc<Owner>,
     metrics: Arc<Metrics>,
     number: u64,
     seen: Mutex<Seen>,
@@ -183,7 +205,7 @@ struct Seen {
 impl Observed {
     /// Of a connection that is confirmed.
     pub(crate) fn new(
-        connection: quinn::Connection,
+        connection: Arc<Owner>,
         handshake: Handshake,
         metrics: &Arc<Metrics>,
     ) -> Arc<Self> {
@@ -207,7 +229,7 @@ impl Observed {
     }
 
     fn look(&self) {
-        let path = self.connection.stats().path;
+        let path = self.connection.path();
         {
             let mut seen = self.seen.lock();
             let new =

@@ -10,16 +10,14 @@ use std::time::Duration;
 
 use aws_lc_rs::{hkdf, hmac};
 use parking_lot::Mutex;
-use quinn::{Endpoint, EndpointConfig, Incoming, TransportConfig, VarInt};
-
-use quinn_proto::RandomConnectionIdGenerator;
+use quinn_proto::{EndpointConfig, RandomConnectionIdGenerator, TransportConfig, VarInt};
 
 use crate::cid::Generator;
 use crate::connection::Connection;
-use crate::crypto::{Crypto, EarlyData, Handshake};
+use crate::crypto::Crypto;
+use crate::endpoint::{Arriving, Endpoint};
 use crate::error::EstablishError;
 use crate::metrics::{Metrics, Observed};
-use crate::runtime::Tokio;
 use crate::settings::{Retry, Settings};
 
 /// Octets of the packets that a client may send before its handshake is looked at, of one and of all that wait.
@@ -83,7 +81,7 @@ pub struct Server {
     transport: Arc<TransportConfig>,
     tls: TlsConfig,
     /// Made of the TLS configuration beside it.
-    made: Mutex<Option<(Arc<rustls::ServerConfig>, Arc<quinn::ServerConfig>)>>,
+    made: Mutex<Option<(Arc<rustls::ServerConfig>, Arc<quinn_proto::ServerConfig>)>>,
     handshakes: Arc<AtomicUsize>,
     metrics: Arc<Metrics>,
 }
@@ -94,10 +92,10 @@ impl fmt::Debug for Server {
     }
 }
 
-/// A client that has begun a handshake; dropped, it hears nothing.
+/// A client that has begun a handshake; dropped, it is refused.
 #[derive(Debug)]
 pub struct Arrival {
-    incoming: Incoming,
+    incoming: Arriving,
     turn: Turn,
 }
 
@@ -126,14 +124,13 @@ impl Server {
         let mut endpoint = keys.endpoint();
         match settings.node_id {
             Some(node) => endpoint.cid_generator(move || Box::new(Generator(node))),
-            // Not quinn's own, which takes no identifier for one of its own that an earlier process gave, and
+            // Not quinn-proto's own, which takes no identifier for one of its own that an earlier process gave, and
             // so would not answer it with a reset.
             None => endpoint.cid_generator(|| Box::new(RandomConnectionIdGenerator::new(ID))),
         };
         let metrics = Arc::<Metrics>::default();
         let server = Self {
-            // Answers nothing until there is a configuration.
-            endpoint: Endpoint::new(endpoint, None, socket, Arc::new(Tokio))?,
+            endpoint: Endpoint::new(endpoint, socket, Arc::clone(&metrics))?,
             transport: settings.transport(&metrics),
             settings,
             keys,
@@ -143,13 +140,13 @@ impl Server {
             metrics,
         };
         let config = server.config().map_err(io::Error::other)?;
-        server.endpoint.set_server_config(Some((*config).clone()));
+        server.endpoint.configure(Some(config));
         tokio::spawn(Metrics::keep_looking(Arc::downgrade(&server.metrics)));
         Ok(server)
     }
 
     /// The configuration for the next handshake.
-    fn config(&self) -> Result<Arc<quinn::ServerConfig>, rustls::Error> {
+    fn config(&self) -> Result<Arc<quinn_proto::ServerConfig>, rustls::Error> {
         let tls = (self.tls)();
         let mut made = self.made.lock();
         if let Some((of, config)) = &*made
@@ -158,7 +155,7 @@ impl Server {
             return Ok(Arc::clone(config));
         }
         let crypto = Crypto::new(Arc::clone(&tls), Arc::clone(&self.metrics))?;
-        let mut config = quinn::ServerConfig::new(Arc::new(crypto), self.keys.token());
+        let mut config = quinn_proto::ServerConfig::new(Arc::new(crypto), self.keys.token());
         config
             .transport_config(Arc::clone(&self.transport))
             .migration(self.settings.migration)
@@ -183,8 +180,7 @@ impl Server {
             let incoming = self.endpoint.accept().await?;
             let under_way = self.handshakes.load(Ordering::Relaxed);
             if under_way >= self.settings.max_handshakes {
-                refused(incoming.remote_address());
-                incoming.refuse();
+                refused(incoming.address());
                 continue;
             }
             let validate = match self.settings.retry {
@@ -192,9 +188,8 @@ impl Server {
                 Retry::Above(limit) => under_way >= limit || scarce(limit),
                 Retry::Never => false,
             };
-            if validate && !incoming.remote_address_validated() && incoming.may_retry() {
-                // It cannot fail for one that may be asked to try again.
-                let _ = incoming.retry();
+            if validate && incoming.may_retry() {
+                incoming.retry();
                 continue;
             }
             self.handshakes.fetch_add(1, Ordering::Relaxed);
@@ -209,6 +204,11 @@ impl Server {
         &self.metrics
     }
 
+    #[cfg(test)]
+    pub(crate) fn socket(&self) -> &crate::socket::Socket {
+        self.endpoint.socket()
+    }
+
     /// Shakes hands. When it is done the client has proved its address, and that it takes part now: nothing of
     /// what was replayed comes so far.
     ///
@@ -219,12 +219,12 @@ impl Server {
         let Arrival { incoming, turn } = arrival;
         let config = self.config();
         let config = config.map_err(|error| EstablishError::Failed(error.to_string()))?;
-        let connecting = incoming.accept_with(config)?;
+        let connection = incoming.accept(config)?;
         let limit = self.settings.handshake_timeout;
-        // Not `into_0rtt`: this is ready when the client's Finished has come, which for a server confirms the
-        // handshake (RFC 9001 section 4.1.2), and whoever only repeats packets has none. Early data waits in
-        // its stream until then, and takes no more there than the windows allow.
-        let established = match tokio::time::timeout(limit, connecting).await {
+        // This is when the client's Finished has come, which for a server confirms the handshake (RFC 9001 section
+        // 4.1.2), and whoever only repeats packets has none. Early data waits in its stream until then, and takes no
+        // more there than the windows allow.
+        let established = match tokio::time::timeout(limit, connection.confirmed()).await {
             Ok(established) => established.map_err(EstablishError::from),
             Err(_elapsed) => Err(EstablishError::Timeout { limit }),
         };
@@ -235,47 +235,33 @@ impl Server {
                 drop(turn);
             });
         }
-        let connection = established?;
-        let handshake = handshake(&connection);
-        let observed = Observed::new(connection.clone(), handshake, &self.metrics);
+        established?;
+        let handshake = connection.handshake();
+        let observed = Observed::new(Arc::clone(&connection), handshake, &self.metrics);
         Ok(Connection::new(connection, limit, handshake, observed))
     }
 
     /// Lets nobody in any more; connections go on.
     pub fn stop(&self) {
-        self.endpoint.set_server_config(None);
+        self.endpoint.configure(None);
     }
 
     /// Ends all connections with this application error code and waits until they have heard it.
     pub fn close(&self, code: VarInt) -> impl Future<Output = ()> + use<'_> {
-        self.endpoint.close(code, &[]);
-        self.endpoint.wait_idle()
+        self.endpoint.close(code);
+        self.endpoint.emptied()
     }
-}
-
-fn handshake(connection: &quinn::Connection) -> Handshake {
-    let told = connection
-        .handshake_data()
-        .and_then(|it| it.downcast().ok());
-    told.map_or(
-        // It is always told.
-        Handshake {
-            resumed: false,
-            early_data: EarlyData::None,
-        },
-        |handshake| *handshake,
-    )
 }
 
 impl Arrival {
     /// Where it seems to be: nobody has proved it.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
-        self.incoming.remote_address()
+        self.incoming.address()
     }
 
     /// Refuses it with CONNECTION_REFUSED (RFC 9000 section 20.1).
     pub fn refuse(self) {
-        self.incoming.refuse();
+        drop(self);
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use quinn::{IdleTimeout, TransportConfig, VarInt};
+use quinn_proto::{IdleTimeout, TransportConfig, VarInt};
 
 use crate::cid::NodeId;
 use crate::congestion::Paths;

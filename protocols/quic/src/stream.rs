@@ -5,7 +5,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use quinn::{Connection, RecvStream, SendStream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::data::DataStream;
@@ -16,53 +15,25 @@ use crate::metrics::Observed;
 /// connection is closed once the client has everything that was written.
 #[derive(Debug)]
 pub struct Stream {
-    connection: Connection,
     stream: DataStream,
-    /// The connection is closed, or is not this stream's to close.
+    /// The connection is closed.
     over: bool,
     /// Looked at for the last time when the stream is gone, and with it the connection.
-    observed: Option<Arc<Observed>>,
+    _observed: Arc<Observed>,
 }
 
 impl Stream {
-    pub(crate) const fn new(connection: Connection, send: SendStream, receive: RecvStream) -> Self {
+    pub(crate) const fn new(stream: DataStream, observed: Arc<Observed>) -> Self {
         Self {
-            connection,
-            stream: DataStream::new(send, receive),
+            stream,
             over: false,
-            observed: None,
+            _observed: observed,
         }
     }
 
-    /// Does nothing about the end of the connection any more.
-    pub(crate) fn forget(mut self) {
+    fn close(&mut self) {
+        self.stream.connection().close(code::NORMAL, &[]);
         self.over = true;
-        self.stream.forget();
-    }
-
-    pub(crate) fn observed(mut self, observed: Arc<Observed>) -> Self {
-        self.observed = Some(observed);
-        self
-    }
-
-    /// The client's side of a connection: opens the control stream.
-    ///
-    /// # Errors
-    ///
-    /// If the connection is lost.
-    pub async fn open(connection: Connection) -> io::Result<Self> {
-        let (send, receive) = connection.open_bi().await?;
-        Ok(Self::new(connection, send, receive))
-    }
-
-    /// The client's side of a connection: opens another stream. The gateway looks at it after CONNACK.
-    ///
-    /// # Errors
-    ///
-    /// If the connection is lost.
-    pub async fn open_data(&self) -> io::Result<DataStream> {
-        let (send, receive) = self.connection.open_bi().await?;
-        Ok(DataStream::new(send, receive))
     }
 }
 
@@ -99,8 +70,7 @@ impl AsyncWrite for Stream {
         if !control.over {
             // Acknowledged, stopped by the client, or lost: nothing more can be done in any case.
             let _ = ready!(Pin::new(&mut control.stream).poll_shutdown(cx));
-            control.connection.close(code::NORMAL, &[]);
-            control.over = true;
+            control.close();
         }
         Poll::Ready(Ok(()))
     }
@@ -109,7 +79,7 @@ impl AsyncWrite for Stream {
 impl Drop for Stream {
     fn drop(&mut self) {
         if !self.over {
-            self.connection.close(code::NORMAL, &[]);
+            self.close();
         }
     }
 }

@@ -8,6 +8,7 @@
 )]
 
 mod datagrams;
+mod floods;
 mod forged;
 mod handshakes;
 mod packets;

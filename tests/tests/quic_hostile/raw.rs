@@ -3,10 +3,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{SocketAddr, UdpSocket};
+use std::time::{Duration, Instant};
 
 use rustls::quic::{ClientConnection, KeyChange, Keys, PacketKeySet, Secrets};
 use tidegate_tests::Gateway;
-use tidegate_tests::wire::{Connect, Subscribe, Version};
+use tidegate_tests::wire::{Connect, PATIENCE, Subscribe, Version};
 
 use super::packets::{
     self, Frame, HANDSHAKE, Header, INITIAL, PHASE, SHORT, SMALLEST, client_hello, crypto,
@@ -17,6 +18,8 @@ use super::packets::{
 const SPACES: [u8; 3] = [INITIAL, HANDSHAKE, SHORT];
 /// Packets that are acknowledged again with each acknowledgement.
 const REMEMBERED: usize = 64;
+/// After so long something is sent again.
+const AGAIN: Duration = Duration::from_millis(100);
 /// Bytes of a stream that fit into one packet.
 const PIECE: usize = 1_000;
 
@@ -156,6 +159,27 @@ impl Raw {
         for piece in bytes.chunks(PIECE) {
             let frame = self.next_of(stream, piece);
             self.send(&frame);
+        }
+    }
+
+    /// Writes this, again and again if it is lost, until a packet of MQTT comes for it.
+    #[track_caller]
+    pub(crate) fn insist(&mut self, stream: u64, bytes: &[u8]) -> (u8, Vec<u8>) {
+        let frame = self.next_of(stream, bytes);
+        let end = Instant::now() + PATIENCE;
+        self.socket.set_read_timeout(Some(AGAIN)).unwrap();
+        let mut buffer = vec![0; packets::LARGEST];
+        loop {
+            self.send(&frame);
+            while let Ok(length) = self.socket.recv(&mut buffer) {
+                self.take(&buffer[..length]);
+                let ready = &mut self.streams.entry(stream).or_default().ready;
+                if let Some(packet) = mqtt(ready) {
+                    self.socket.set_read_timeout(Some(PATIENCE)).unwrap();
+                    return packet;
+                }
+            }
+            assert!(Instant::now() < end, "nothing comes: {:?}", self.closed);
         }
     }
 

@@ -9,15 +9,15 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use tidegate_mqtt::codec::{PacketType, Split, split};
-use tidegate_quic::{DataStream, Stream};
+use tidegate_quic::{ClientDataStream, ClientStream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 const READ_BYTES: usize = 64 << 10;
 
 /// A control stream and a data stream.
 pub(super) struct TwoStreams {
-    control: Half<Stream>,
-    data: Half<DataStream>,
+    control: Half<ClientStream>,
+    data: Half<ClientDataStream>,
     /// Bytes of the packet that is being written which are not written yet, and where they go.
     left: usize,
     on_data: bool,
@@ -80,7 +80,7 @@ fn whole_packets(bytes: &[u8]) -> io::Result<usize> {
 }
 
 impl TwoStreams {
-    pub(super) const fn new(control: Stream, data: DataStream) -> Self {
+    pub(super) const fn new(control: ClientStream, data: ClientDataStream) -> Self {
         Self {
             control: Half::new(control),
             data: Half::new(data),

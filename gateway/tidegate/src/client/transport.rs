@@ -134,7 +134,7 @@ async fn quic(
     dialer: &tidegate_quic::Dialer,
     addresses: &[SocketAddr],
     first: &mut Vec<u8>,
-) -> Result<tidegate_quic::Stream, ClientError> {
+) -> Result<tidegate_quic::ClientStream, ClientError> {
     let ConnectArguments { url, tls, .. } = arguments;
     let connected = async {
         let address = match addresses {

@@ -170,6 +170,15 @@ fn encode_quic(listeners: &[Arc<Listener>], out: &mut Writer<'_>) -> fmt::Result
         "QUIC packets that were sent and lost, as of the last look at each connection",
         counter(tidegate_quic::Metrics::packets_lost),
     )?;
+    out.family(
+        "tidegate_quic_datagrams_dropped",
+        "Datagrams that came faster than they were handled and were dropped, by reason",
+        quic.iter().flat_map(|(listener, metrics)| {
+            metrics
+                .datagrams_dropped()
+                .map(|(reason, count)| ([label(listener), ("reason", reason)], Counter(count)))
+        }),
+    )?;
     out.histograms(
         "tidegate_quic_rtt_seconds",
         "Round-trip time of each connection, once a minute and at its end",

@@ -1,4 +1,6 @@
-//! The other side, for test clients.
+//! The other side, for test clients: few connections of one process, for which quinn's own drivers do.
+
+mod stream;
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
@@ -22,7 +24,8 @@ use tokio::sync::Notify;
 use crate::ALPN;
 use crate::crypto::EarlyData;
 use crate::error::code;
-use crate::stream::Stream;
+
+pub use stream::{ClientDataStream, ClientStream};
 
 /// How often something is sent where nothing else is. After a NAT has forgotten the client the gateway cannot reach it
 /// before it sends something.
@@ -77,9 +80,13 @@ impl Dialer {
     /// # Errors
     ///
     /// Why there is no connection.
-    pub async fn connect(&self, address: SocketAddr, name: &str) -> Result<Stream, ConnectError> {
+    pub async fn connect(
+        &self,
+        address: SocketAddr,
+        name: &str,
+    ) -> Result<ClientStream, ConnectError> {
         let connection = self.begin(address, name)?.await?;
-        Ok(Stream::open(connection).await?)
+        Ok(ClientStream::open(connection).await?)
     }
 
     /// The same, with what is to be said first as early data. Without a session to go on with, a handshake
@@ -93,7 +100,7 @@ impl Dialer {
         address: SocketAddr,
         name: &str,
         first: &[u8],
-    ) -> Result<(Stream, EarlyData), ConnectError> {
+    ) -> Result<(ClientStream, EarlyData), ConnectError> {
         let (connection, accepted) = match self.begin(address, name)?.into_0rtt() {
             Ok(early) => early,
             Err(connecting) => {
@@ -103,7 +110,7 @@ impl Dialer {
                 let come = tokio::time::timeout(TICKET, self.sessions.come.notified()).await;
                 if come.is_err() {
                     // It gives none: this connection has to do.
-                    let mut stream = Stream::open(connection).await?;
+                    let mut stream = ClientStream::open(connection).await?;
                     stream.write_all(first).await?;
                     return Ok((stream, EarlyData::None));
                 }
@@ -112,14 +119,14 @@ impl Dialer {
                     Ok(early) => early,
                     Err(connecting) => {
                         // The ticket is not for early data.
-                        let mut stream = Stream::open(connecting.await?).await?;
+                        let mut stream = ClientStream::open(connecting.await?).await?;
                         stream.write_all(first).await?;
                         return Ok((stream, EarlyData::None));
                     }
                 }
             }
         };
-        let mut stream = Stream::open(connection.clone()).await?;
+        let mut stream = ClientStream::open(connection.clone()).await?;
         // What is more than may be sent early would wait for the handshake, which may refuse it.
         let sent = stream.write_all(first).await;
         if accepted.await {
@@ -131,7 +138,7 @@ impl Dialer {
         }
         // Of the refused stream nothing is left but its end, which would end the connection.
         stream.forget();
-        let mut stream = Stream::open(connection).await?;
+        let mut stream = ClientStream::open(connection).await?;
         stream.write_all(first).await?;
         Ok((stream, EarlyData::Refused))
     }
