@@ -8,7 +8,7 @@ use tidegate_bus::Ticket;
 
 use crate::codec::{Block, Code, Kind, Token, Writer};
 use crate::outgoing::{Outgoing, Path};
-use crate::peer::Separate;
+use crate::peer::{Separate, What};
 use crate::response::{Body, Response};
 use crate::server::Server;
 use crate::settings::Unverified;
@@ -16,6 +16,9 @@ use crate::settings::Unverified;
 /// A request that takes longer than this is acknowledged first and answered later (RFC 7252 section 5.2.2): well before
 /// the client repeats it.
 const PIGGYBACK: Duration = Duration::from_secs(1);
+
+/// Most responses that wait for one endpoint.
+const MOST_RESPONSES: usize = 8;
 
 /// A request, as it is answered.
 #[derive(Clone, Copy, Debug)]
@@ -118,16 +121,112 @@ impl Server {
             return;
         }
         self.count(&response);
-        let Some(peer) = self.peer(exchange.path, exchange.len, now) else {
+        // It was acknowledged.
+        let exchange = &Exchange {
+            kind: Kind::NonConfirmable,
+            ..*exchange
+        };
+        if !self.queue(exchange, response, What::Response, now, out) {
             // It was acknowledged and will never be answered: the client gives up and tries again.
-            return self.metrics.full.add(1);
+            self.metrics.full.add(1);
+        }
+    }
+
+    /// Queues a response for when the endpoint may be sent it. `false`: there is no room.
+    pub(crate) fn queue(
+        &mut self,
+        exchange: &Exchange,
+        response: Response,
+        what: What,
+        now: Instant,
+        out: &mut Outgoing,
+    ) -> bool {
+        let Some(at) = self.peer(exchange.path, exchange.len, now) else {
+            return false;
         };
-        let separate = Separate {
-            token: exchange.token,
-            response,
+        let responses = &mut self.peers[at].responses;
+        // A request that is repeated because its acknowledgement was lost is answered once.
+        if !responses
+            .iter()
+            .any(|waiting| waiting.token == exchange.token)
+        {
+            if responses.len() >= MOST_RESPONSES {
+                return false;
+            }
+            let is_confirmable = exchange.kind == Kind::Confirmable;
+            responses.push_back(Separate {
+                request: is_confirmable.then(|| (exchange.id, now + PIGGYBACK)),
+                token: exchange.token,
+                response,
+                block2: exchange.block2,
+                what,
+            });
+        }
+        self.pump(at, now, out);
+        true
+    }
+
+    /// Sends the next response to an endpoint that may be sent it.
+    pub(crate) fn send_response(
+        &mut self,
+        at: usize,
+        separate: Separate,
+        now: Instant,
+        out: &mut Outgoing,
+    ) {
+        let Separate {
+            request,
+            token,
+            mut response,
+            block2,
+            what,
+        } = separate;
+        if let What::Notification(place) = what
+            && !self.watches.contains(place)
+        {
+            // It has ended meanwhile.
+            return;
+        }
+        self.part(&mut response, block2);
+        let Some((id, _)) = request else {
+            return self.send(at, token, response, what, now, out);
         };
-        self.peers[peer].responses.push_back(separate);
-        self.pump(peer, now, out);
+        let peer = &self.peers[at];
+        let (path, limit) = (peer.path, peer.limit());
+        let start = out.bytes.len();
+        self.write_within(
+            limit,
+            &mut response,
+            path,
+            now,
+            out,
+            |response, out, scratch| {
+                let writer = Writer::new(out, Kind::Acknowledgement, response.code, id, token);
+                response.write(writer, scratch);
+            },
+        );
+        self.duplicates
+            .answered(path.remote, id, &out.bytes[start..]);
+        self.peers[at].spend(out.bytes.len() - start);
+        out.finish(path, start);
+    }
+
+    /// Acknowledges requests of an endpoint that have waited for their answers for so long that they would be repeated.
+    pub(crate) fn acknowledge_waiting(&mut self, at: usize, now: Instant, out: &mut Outgoing) {
+        let peer = &mut self.peers[at];
+        let path = peer.path;
+        let mut spent = 0;
+        for waiting in &mut peer.responses {
+            if let Some((id, _)) = waiting.request.take_if(|(_, due)| *due <= now) {
+                let start = out.bytes.len();
+                Writer::empty(&mut out.bytes, Kind::Acknowledgement, id);
+                self.duplicates
+                    .answered(path.remote, id, &out.bytes[start..]);
+                spent += out.bytes.len() - start;
+                out.finish(path, start);
+            }
+        }
+        peer.spend(spent);
     }
 
     /// Answers a request: in its acknowledgement when it is confirmable.
@@ -164,7 +263,15 @@ impl Server {
             (_, None) => (Kind::NonConfirmable, id),
         };
         let limit = peer.map_or(exchange.len * 3, |peer| self.peers[peer].limit());
+        let unparted = (limit < usize::MAX && response.may_be_parted()).then(|| response.clone());
         self.part(&mut response, exchange.block2);
+        if let Some(unparted) = unparted.filter(|_| self.settings.unverified == Unverified::Ping) {
+            // All of it, once it is known that it goes to who has asked for it.
+            let fits = self.measure(token, &response) <= limit;
+            if !fits && self.queue(exchange, unparted, What::Response, now, out) {
+                return self.metrics.limited.add(1);
+            }
+        }
         self.write_within(
             limit,
             &mut response,
@@ -188,6 +295,14 @@ impl Server {
                 .answered(path.remote, id, &out.bytes[start..]);
         }
         out.finish(path, start);
+    }
+
+    /// Bytes of a response.
+    pub(crate) fn measure(&mut self, token: Token, response: &Response) -> usize {
+        let mut out = Vec::new();
+        let writer = Writer::new(&mut out, Kind::Confirmable, response.code, 0, token);
+        response.write(writer, &mut self.scratch);
+        out.len()
     }
 
     pub(crate) fn count(&self, response: &Response) {
@@ -236,7 +351,7 @@ impl Server {
         if !response.may_be_parted() {
             response.body = Body::Empty;
             response.content_format = None;
-        } else if self.settings.unverified == Unverified::Blocks {
+        } else if self.settings.unverified != Unverified::Echo {
             response.is_tight = true;
             let mut block = response.block2.unwrap_or(Block {
                 num: 0,

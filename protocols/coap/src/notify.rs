@@ -25,7 +25,7 @@ use crate::duplicates::EXCHANGE_LIFETIME;
 use crate::metrics::Cancel;
 use crate::observation::Observation;
 use crate::outgoing::{Outgoing, Path};
-use crate::peer::{ACK_TIMEOUT, MAX_RETRANSMIT, Outstanding, What};
+use crate::peer::{ACK_TIMEOUT, MAX_RETRANSMIT, Outstanding, Separate, What};
 use crate::pubsub::{NO_IDENTIFIER, tag};
 use crate::request::Request;
 use crate::response::Response;
@@ -118,17 +118,37 @@ impl Server {
         let watch = &mut self.watches[place];
         response.observe = Some(watch.sequence);
         response.max_age = response.max_age.or(Some(FOR_EVER));
-        let (peer, token) = (watch.peer, watch.token);
+        let peer = watch.peer;
+        let mut first = response.clone();
+        self.part(&mut first, exchange.block2);
+        let fits = self.measure(exchange.token, &first) + 4 <= self.peers[peer].limit();
+        let may_wait = fits || self.settings.unverified == Unverified::Ping;
         let at = &self.peers[peer];
-        if at.verified || at.outstanding.is_some() || self.settings.unverified == Unverified::All {
+        if !at.verified && !fits && self.settings.unverified == Unverified::Echo {
+            // It is answered with an Echo, and observes when that comes back.
+            self.cancel(place, Cancel::Closed, now);
+            response.observe = None;
+            return self.answer(exchange, response, now, out);
+        }
+        if at.verified || self.settings.unverified == Unverified::All || !may_wait {
             self.answer(exchange, response, now, out);
         } else {
             // An answer that the client acknowledges: it is there, at this address, and so far away. A forged address
-            // costs its owner an answer that is given up soon, and not all the notifications.
-            self.acknowledge(exchange, out);
+            // costs its owner an answer that is given up soon, and not all the notifications. One that is too large for
+            // that waits for a ping, or is a part in an acknowledgement, and the first notification asks for the proof.
+            let mut exchange = *exchange;
+            if fits && exchange.kind == Kind::Confirmable {
+                let start = out.bytes.len();
+                Writer::empty(&mut out.bytes, Kind::Acknowledgement, exchange.id);
+                self.peers[peer].spend(out.bytes.len() - start);
+                out.finish(exchange.path, start);
+                exchange.kind = Kind::NonConfirmable;
+            }
             self.count(&response);
-            self.part(&mut response, exchange.block2);
-            self.send(peer, token, response, What::Notification(place), now, out);
+            let what = What::Notification(place);
+            if !self.queue(&exchange, response, what, now, out) {
+                self.cancel(place, Cancel::Closed, now);
+            }
         }
         self.pump(peer, now, out);
     }
@@ -225,12 +245,13 @@ impl Server {
         request.block2.filter(|block| block.num > 0)?;
         let peer = self.peer_at(from)?;
         let places = self.peers[peer].watches.iter();
-        let mut watches = places.map(|place| &self.watches[*place]);
-        let watch = watches.find(|watch| watch.subscription.filter() == filter)?;
-        watch
-            .last
-            .as_ref()
-            .map(|parted| Arc::clone(&parted.message))
+        let watches = places.map(|place| &self.watches[*place]);
+        let same = watches.filter(|watch| watch.subscription.filter() == filter);
+        // Of several observations of the same, the one that was told something last.
+        let parted = same
+            .filter_map(|watch| watch.last.as_ref())
+            .max_by_key(|last| last.moved);
+        parted.map(|parted| Arc::clone(&parted.message))
     }
 
     /// A block of what an observer was told was fetched: with the last one the next may be told.
@@ -265,9 +286,12 @@ impl Server {
     /// Sends an endpoint what may be sent to it now.
     pub(crate) fn pump(&mut self, at: usize, now: Instant, out: &mut Outgoing) {
         while self.peers[at].outstanding.is_none() {
+            if self.is_to_prove(at) {
+                self.ping(at, now, out);
+                break;
+            }
             if let Some(separate) = self.peers[at].responses.pop_front() {
-                let token = separate.token;
-                self.send(at, token, separate.response, What::Response, now, out);
+                self.send_response(at, separate, now, out);
                 continue;
             }
             let Some(place) = self.next_watch(at, now) else {
@@ -278,6 +302,27 @@ impl Server {
             }
         }
         self.reschedule(at, now);
+    }
+
+    /// Whether the next response waits until the endpoint has shown that it receives: it is too large to be sent before.
+    fn is_to_prove(&mut self, at: usize) -> bool {
+        let peer = &self.peers[at];
+        if peer.verified || self.settings.unverified != Unverified::Ping {
+            return false;
+        }
+        let (limit, next) = (peer.limit(), peer.responses.front());
+        let Some(Separate {
+            token,
+            response,
+            block2,
+            ..
+        }) = next
+        else {
+            return false;
+        };
+        let (token, mut response, block2) = (*token, response.clone(), *block2);
+        self.part(&mut response, block2);
+        response.may_be_parted() && self.measure(token, &response) > limit
     }
 
     /// The observation whose turn it is, of those that have something to say.
@@ -371,7 +416,7 @@ impl Server {
     }
 
     /// Sends a confirmable message.
-    fn send(
+    pub(crate) fn send(
         &mut self,
         at: usize,
         token: Token,
@@ -383,9 +428,6 @@ impl Server {
         let timeout = self.first_timeout();
         let peer = &mut self.peers[at];
         let (id, path, limit) = (peer.next_id(), peer.path, peer.limit());
-        if what == What::Response {
-            self.part(&mut response, None);
-        }
         let start = out.bytes.len();
         let kind = Kind::Confirmable;
         self.write_within(
@@ -431,8 +473,8 @@ impl Server {
             return self.metrics.ignored.add(1);
         };
         let (at, outstanding) = outstanding;
+        self.prove(at);
         let peer = &mut self.peers[at];
-        peer.verified = true;
         if outstanding.attempts == 0 {
             // Of one that was repeated it is not known which was acknowledged (RFC 6298 section 3).
             peer.measured(now.duration_since(outstanding.sent));
@@ -457,7 +499,12 @@ impl Server {
         match (place, settled) {
             (Some(place), _) => self.cancel(place, Cancel::Reset, now),
             // A pong, or the end of a response that nobody waits for.
-            (None, Some(_)) => self.peers[at].verified = true,
+            (None, Some((_, outstanding))) => {
+                self.prove(at);
+                if outstanding.attempts == 0 {
+                    self.peers[at].measured(now.duration_since(outstanding.sent));
+                }
+            }
             (None, None) => return self.metrics.ignored.add(1),
         }
         self.pump(at, now, out);
@@ -476,7 +523,10 @@ impl Server {
     fn reschedule(&mut self, at: usize, now: Instant) {
         let peer = &self.peers[at];
         let due = if let Some(outstanding) = &peer.outstanding {
-            outstanding.due
+            let waiting = peer.responses.iter().filter_map(|waiting| waiting.request);
+            waiting
+                .map(|(_, due)| due)
+                .fold(outstanding.due, Instant::min)
         } else if peer.is_idle() {
             self.rest_ends(at)
         } else if let Some(due) = self.next_notification(at, now) {
@@ -504,6 +554,7 @@ impl Server {
 
     /// Does what is due for an endpoint.
     pub(crate) fn look_at(&mut self, at: usize, now: Instant, out: &mut Outgoing) {
+        self.acknowledge_waiting(at, now, out);
         let peer = &mut self.peers[at];
         if peer
             .outstanding
@@ -526,19 +577,6 @@ impl Server {
             }
             self.pump(at, now, out);
         }
-    }
-
-    /// Acknowledges a request whose answer comes as a message of its own.
-    fn acknowledge(&mut self, exchange: &Exchange, out: &mut Outgoing) {
-        if exchange.kind != Kind::Confirmable {
-            return;
-        }
-        let start = out.bytes.len();
-        Writer::empty(&mut out.bytes, Kind::Acknowledgement, exchange.id);
-        if let Some(peer) = self.peer_at(exchange.path.remote) {
-            self.peers[peer].spend(out.bytes.len() - start);
-        }
-        out.finish(exchange.path, start);
     }
 
     /// Asks whether an endpoint lives (RFC 7252 section 4.3).
@@ -606,6 +644,7 @@ impl Server {
         if what == What::Response {
             return;
         }
+        self.peers[at].responses.clear();
         for place in std::mem::take(&mut self.peers[at].watches) {
             self.cancel(place, Cancel::Timeout, now);
         }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use smallvec::SmallVec;
 
-use crate::codec::Token;
+use crate::codec::{Block, Token};
 use crate::outgoing::Path;
 use crate::response::Response;
 
@@ -47,10 +47,16 @@ pub(crate) struct Peer {
     pub(crate) timer: Option<Instant>,
 }
 
-/// A response that goes out as a message of its own (RFC 7252 section 5.2.2).
+/// A response that waits: it goes out as a message of its own (RFC 7252 section 5.2.2), unless its request is not
+/// acknowledged yet.
 pub(crate) struct Separate {
+    /// The request that is to be acknowledged, and when it is whether there is an answer or not.
+    pub(crate) request: Option<(u16, Instant)>,
     pub(crate) token: Token,
     pub(crate) response: Response,
+    /// The block that was asked for.
+    pub(crate) block2: Option<Block>,
+    pub(crate) what: What,
 }
 
 /// What a confirmable message was.

@@ -60,6 +60,8 @@ pub struct Server {
     pub(crate) waker: Waker,
     pub(crate) peers: Slab<Peer>,
     by_address: HashMap<SocketAddr, usize>,
+    /// Endpoints that have not proved that they receive.
+    unverified: usize,
     pub(crate) watches: Slab<Watch>,
     pub(crate) duplicates: Duplicates,
     pub(crate) transfers: Transfers,
@@ -96,6 +98,7 @@ impl Server {
             ready,
             peers: Slab::new(),
             by_address: HashMap::new(),
+            unverified: 0,
             watches: Slab::new(),
             duplicates: Duplicates::new(settings.max_exchanges),
             transfers: Transfers::new(
@@ -335,9 +338,12 @@ impl Server {
         if let Some(&peer) = self.by_address.get(&path.remote) {
             return Some(peer);
         }
-        if self.peers.len() >= self.settings.max_endpoints {
+        // Who forges addresses does not take all the places.
+        let unverified = self.settings.max_endpoints.div_ceil(8);
+        if self.peers.len() >= self.settings.max_endpoints || self.unverified >= unverified {
             return None;
         }
+        self.unverified += 1;
         let first_id = self.random.next() as u16;
         let peer = self.peers.insert(Peer::new(path, first_id, now));
         self.peers[peer].credit = len * 3;
@@ -354,7 +360,15 @@ impl Server {
     /// The endpoint has shown that it receives.
     fn verify(&mut self, path: Path, now: Instant) {
         if let Some(peer) = self.peer(path, 0, now) {
-            self.peers[peer].verified = true;
+            self.prove(peer);
+        }
+    }
+
+    /// As [`Self::verify`], for one that is kept.
+    pub(crate) fn prove(&mut self, peer: usize) {
+        let peer = &mut self.peers[peer];
+        if !std::mem::replace(&mut peer.verified, true) {
+            self.unverified -= 1;
         }
     }
 
@@ -376,6 +390,7 @@ impl Server {
     pub(crate) fn forget(&mut self, peer: usize) {
         self.schedule(peer, None);
         let peer = self.peers.remove(peer);
+        self.unverified -= usize::from(!peer.verified);
         self.by_address.remove(&peer.path.remote);
     }
 

@@ -6,6 +6,9 @@ use std::time::Duration;
 /// (RFC 7252 section 11.3, RFC 9175 section 2.6).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Unverified {
+    /// All of it, once it has answered a ping, as every endpoint does (RFC 7252 section 4.3).
+    /// A client that has just begun may not: libcoap answers none in its first quarter of a second.
+    Ping,
     /// The first part of it, in blocks so small that they fit: any client that knows RFC 7959 fetches the rest.
     #[default]
     Blocks,

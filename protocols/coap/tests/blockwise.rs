@@ -11,6 +11,7 @@ mod support;
 use std::sync::Arc;
 use std::time::Duration;
 
+use coap_lite::MessageType;
 use support::*;
 use tidegate_bus::MemoryStore;
 use tidegate_coap::codec::{Block, number};
@@ -273,6 +274,92 @@ fn rfc_9175_2_6_an_unverified_address_gets_no_more_than_three_times_what_it_sent
 }
 
 #[test]
+fn rfc_7252_4_3_an_address_that_answers_a_ping_gets_all_of_the_answer() {
+    let mut net = net(|settings| settings.unverified = Unverified::Ping);
+    let body = body(3_000);
+    net.publish("a", &body, true);
+    let request = get("/ps/a");
+    let ping = one(net.send(1, &request.bytes()));
+    assert!(ping.is_empty_of(MessageType::Confirmable));
+    assert!(
+        net.send(1, &request.bytes()).is_empty(),
+        "a repetition is answered once"
+    );
+    let answer = one(net.reset(&ping));
+    assert_eq!((answer.code().as_str(), answer.id()), ("2.05", request.id));
+    assert_eq!(answer.kind(), MessageType::Acknowledgement);
+    assert_eq!(
+        (answer.token(), block2(&answer).size()),
+        (&request.token[..], 1_024)
+    );
+    assert_eq!(fetch(&mut net, 1, "/ps/a", &answer), body);
+    let small = net.ask(1, &get("/ps/a").block(number::BLOCK2, 0, false, 64));
+    assert_eq!(
+        small.kind(),
+        MessageType::Acknowledgement,
+        "it need not prove it again"
+    );
+    assert_eq!(block2(&small).size(), 64);
+    // Where the way is long the request is acknowledged first.
+    let request = get("/ps/a");
+    let ping = one(net.send(3, &request.bytes()));
+    let acknowledgement = one(net.advance(Duration::from_millis(1_100)));
+    assert!(acknowledgement.is_empty_of(MessageType::Acknowledgement));
+    let answer = one(net.reset(&ping));
+    assert_eq!(
+        (answer.code().as_str(), answer.kind()),
+        ("2.05", MessageType::Confirmable)
+    );
+    net.acknowledge(&answer);
+    // Who does not answer gets nothing, and is forgotten.
+    let victim = get("/ps/a");
+    let mut bytes: usize = net
+        .send(2, &victim.bytes())
+        .iter()
+        .map(|sent| sent.bytes.len())
+        .sum();
+    bytes += net
+        .advance(Duration::from_secs(300))
+        .iter()
+        .map(|sent| sent.bytes.len())
+        .sum::<usize>();
+    assert!(bytes <= 3 * victim.bytes().len(), "{bytes}");
+    assert_eq!(net.metrics.endpoints.get(), 0);
+}
+
+#[test]
+fn an_observer_of_a_large_value_proves_its_address_first() {
+    let mut net = net(|settings| settings.unverified = Unverified::Ping);
+    net.publish("a", &body(900), true);
+    let sent = net.send(1, &get("/ps/a").observe().bytes());
+    let ping = sent
+        .iter()
+        .find(|sent| sent.is_empty_of(MessageType::Confirmable));
+    net.now += Duration::from_millis(20);
+    let answer = one(net.reset(ping.expect("a ping")));
+    assert!(answer.number(number::OBSERVE).is_some());
+    assert_eq!(
+        (answer.kind(), answer.text()),
+        (MessageType::Acknowledgement, body(900))
+    );
+    assert_eq!(one(net.publish("a", "newer", false)).text(), "newer");
+}
+
+#[test]
+fn who_forges_addresses_does_not_take_all_the_places() {
+    let mut net = net(|settings| settings.max_endpoints = 80);
+    for port in 1..=200 {
+        net.send(port, &get("/ps/a").observe().bytes());
+    }
+    let open = net.bus.counters().subscriptions.get();
+    assert!(open <= 10, "{open}");
+    net.advance(Duration::from_secs(100));
+    for port in 1_000..1_080 {
+        net.observe(port, "/ps/a", b"t");
+    }
+}
+
+#[test]
 fn rfc_9175_2_4_who_returns_an_echo_has_proved_its_address() {
     let mut net = net(|settings| settings.unverified = Unverified::Echo);
     net.publish("a", &body(900), true);
@@ -290,6 +377,9 @@ fn rfc_9175_2_4_who_returns_an_echo_has_proved_its_address() {
     );
     let later = net.ask(1, &get("/ps/a"));
     assert_eq!(later.code(), "2.05", "it need not be said again");
+    // Who is asked for an Echo does not observe yet.
+    assert_eq!(net.ask(3, &get("/ps/a").observe()).code(), "4.01");
+    assert_eq!(net.bus.counters().subscriptions.get(), 0);
 }
 
 #[test]

@@ -270,7 +270,8 @@ fn what_cannot_be_done_is_refused_with_its_code_and_a_reason() {
 
 #[test]
 fn rfc_6690_4_what_there_is_can_be_asked_for() {
-    let mut net = Net::new();
+    let all = |settings: &mut Settings| settings.unverified = Unverified::All;
+    let mut net = Net::with(Arc::new(MemoryStore::new()), all);
     let links = net.ask(1, &get("/.well-known/core"));
     assert_eq!(links.number(number::CONTENT_FORMAT), Some(40));
     assert!(

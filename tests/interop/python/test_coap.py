@@ -132,6 +132,19 @@ def test_libcoap_observes_with_wildcards_and_begins_with_what_is_retained(broker
 
 
 @libcoap
+@pytest.mark.parametrize("unverified", ["blocks", "echo", "all"])
+def test_libcoap_observes_a_large_value_that_is_retained(tmp_path, topic, unverified):
+    configuration = f'[listeners.coap.coap]\nunverified = "{unverified}"\n'
+    with running(tmp_path / "gateway", configuration) as broker, Mqtt(broker) as sender:
+        host, port = broker.address("coap")
+        sender.publish(topic, body(5_000), retain=True)
+        with Observer(broker, f"coap://{host}:{port}/ps/{topic}") as observer:
+            assert observer.read(5_000) == body(5_000)
+            sender.publish(topic, body(3_000))
+            assert observer.read(3_000) == body(3_000)
+
+
+@libcoap
 def test_libcoap_reads_and_clears_what_is_retained(broker, base, topic):
     url = f"{base}/ps/{topic}"
     assert coap_client("-m", "get", url) == b""

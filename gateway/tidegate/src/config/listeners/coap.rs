@@ -53,6 +53,7 @@ pub(super) fn read(section: &mut Section<'_>, mqtt: &tidegate_mqtt::Settings) ->
         "unverified",
         Unverified::default(),
         &[
+            ("ping", Unverified::Ping),
             ("blocks", Unverified::Blocks),
             ("echo", Unverified::Echo),
             ("all", Unverified::All),
