@@ -36,6 +36,7 @@ mod x509;
 
 pub use acceptor::{AcceptSettings, Acceptor};
 pub use counters::{Counters, InProgress};
+pub use files::{is_open_to_others, read as read_file};
 pub use handshake_error::{Foreign, HandshakeError, Stage};
 pub use identity::{Identity, Outcome};
 pub use load_error::LoadError;
