@@ -11,7 +11,7 @@ use dimpl::crypto::{NamedGroup, cert_named_group};
 use parking_lot::Mutex;
 use rustls::pki_types::CertificateDer;
 use tidegate_tls::{
-    CertificateFiles, ClientAuth, Identity, MinVersion, Outcome, Resumption, Settings,
+    CertificateFiles, ClientAuth, Followed, Identity, MinVersion, Outcome, Resumption, Settings,
     is_open_to_others, read_file,
 };
 
@@ -53,6 +53,8 @@ pub struct Credentials {
     pair: ArcSwapOption<Pair>,
     /// Digest of what was found in the file of pre-shared keys the last time anybody looked.
     seen: Mutex<Seen>,
+    /// Why what is in the files now is not in use.
+    last_error: Mutex<Option<String>>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -118,6 +120,7 @@ impl Credentials {
             identity,
             pair: ArcSwapOption::new(pair),
             seen: Mutex::new(seen),
+            last_error: Mutex::default(),
         };
         for warning in credentials.warnings() {
             tracing::warn!(listener, warning, "The listener's keys need attention.");
@@ -143,9 +146,7 @@ impl Credentials {
         self.keys.as_ref().map_or(0, |keys| keys.load().len())
     }
 
-    /// The file of pre-shared keys, for whoever watches it.
-    #[must_use]
-    pub fn psk_file(&self) -> Option<&Path> {
+    fn psk_file(&self) -> Option<&Path> {
         match &self.settings.psk {
             Some(PskSource::File(path)) => Some(path),
             _ => None,
@@ -205,6 +206,7 @@ impl Credentials {
         if *seen == now {
             return Outcome::Unchanged;
         }
+        *self.last_error.lock() = None;
         *seen = now;
         let read = text.map_err(LoadError::from);
         match read.and_then(|text| PskKeys::parse(path, &text)) {
@@ -229,6 +231,7 @@ impl Credentials {
         };
         let outcome = identity.check();
         if outcome == Outcome::Replaced {
+            *self.last_error.lock() = None;
             match Pair::read(files) {
                 Ok(pair) => self.pair.store(Some(Arc::new(pair))),
                 Err(error) => {
@@ -241,6 +244,7 @@ impl Credentials {
     }
 
     fn complain(&self, error: &LoadError) {
+        *self.last_error.lock() = Some(error.to_string());
         tracing::error!(
             listener = self.listener,
             %error,
@@ -269,6 +273,33 @@ impl Credentials {
         match &self.identity {
             Some(identity) => identity.still_trusts(Some(std::slice::from_ref(certificate))),
             None => Err(rustls::Error::NoCertificatesPresented),
+        }
+    }
+}
+
+/// So that a [`tidegate_tls::Watcher`] calls [`Credentials::check`] when a file has changed.
+impl Followed for Credentials {
+    fn paths(&self) -> Vec<PathBuf> {
+        let tls = self.identity.as_deref().map(Followed::paths);
+        let mut paths = tls.unwrap_or_default();
+        paths.extend(self.psk_file().map(Path::to_owned));
+        paths
+    }
+
+    fn check(&self) -> Outcome {
+        Self::check(self)
+    }
+
+    fn remind(&self) {
+        if let Some(identity) = &self.identity {
+            Followed::remind(&**identity);
+        }
+        if let Some(error) = &*self.last_error.lock() {
+            tracing::error!(
+                listener = self.listener,
+                error,
+                "The listener's keys still cannot be used; those from before stay in use."
+            );
         }
     }
 }

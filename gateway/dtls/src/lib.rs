@@ -16,6 +16,7 @@ mod cookie;
 mod counters;
 mod credentials;
 mod cursor;
+mod handshakes;
 mod hello;
 mod load_error;
 mod psk;

@@ -11,7 +11,7 @@ use support::{
 use tidegate_dtls::{
     CredentialSettings, Credentials, Failure, LoadError, Method, PskSource, Settings,
 };
-use tidegate_tls::{ClientAuth, ClientCa, Outcome};
+use tidegate_tls::{ClientAuth, ClientCa, Outcome, Watcher};
 
 fn problem(settings: CredentialSettings) -> String {
     match Credentials::load("coaps", settings) {
@@ -176,6 +176,27 @@ fn pre_shared_keys_follow_their_file_and_sessions_go_on() {
     fs::remove_file(&file).unwrap();
     assert_eq!(credentials.check(), Outcome::Failed);
     assert!(can_connect(&mut wire, 7, "b", &[0x11; 16]));
+}
+
+#[test]
+fn a_watcher_takes_new_keys_into_use_by_itself() {
+    let mut house = House::new();
+    let key = "11".repeat(16);
+    house.settings.psk = Some(PskSource::File(
+        house.folder.write("psk", &format!("a:{key}")),
+    ));
+    let credentials = house.credentials();
+    let (sender, outcomes) = std::sync::mpsc::channel();
+    let watched = vec![credentials.clone()];
+    let watcher = Watcher::start(watched, move |_, outcome| {
+        let _ = sender.send(outcome);
+    });
+    let watcher = watcher.unwrap();
+    house.folder.write("psk", &format!("a:{key}\nb:{key}"));
+    let patience = std::time::Duration::from_secs(20);
+    assert_eq!(outcomes.recv_timeout(patience), Ok(Outcome::Replaced));
+    assert_eq!(credentials.psk_len(), 2);
+    drop(watcher);
 }
 
 #[test]

@@ -270,6 +270,70 @@ fn rfc6347_4_2_6_a_handshake_that_was_tampered_with_does_not_become_a_session() 
     }
 }
 
+/// Datagrams of a handshake and of the session after it, mixed up in every way that comes to mind.
+#[test]
+fn whatever_comes_the_server_goes_on_and_keeps_nothing() {
+    let house = House::mutual();
+    let leaf = house.authority.issue(&client_named("p"));
+    let rounds: u64 = std::env::var("TIDEGATE_DTLS_ROUNDS").map_or(150, |it| it.parse().unwrap());
+    let mut state = 11_u64;
+    let mut random = move |below: usize| {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as usize % below
+    };
+    for round in 0..rounds {
+        let mut wire = house.wire(Settings {
+            idle_timeout: Duration::from_secs(100),
+            ..Settings::default()
+        });
+        let peer = address(CLIENT);
+        let mut client = match round % 3 {
+            0 => Client::psk(peer, "device", KEY, wire.now),
+            1 => Client::certificate12(peer, &leaf, wire.now),
+            _ => Client::certificate13(peer, &leaf, wire.now),
+        };
+        let mut seen: Vec<Vec<u8>> = Vec::new();
+        for _ in 0..12 {
+            let mut datagrams = client.output(wire.now);
+            seen.extend(datagrams.iter().cloned());
+            if client.connected && client.error.is_none() {
+                let _ = client.dtls.send_application_data(b"data");
+            }
+            if !seen.is_empty() {
+                for _ in 0..random(4) {
+                    let mut changed = seen[random(seen.len())].clone();
+                    for _ in 0..=random(3) {
+                        match random(5) {
+                            0 => changed.truncate(random(changed.len() + 1)),
+                            1 => changed.extend_from_slice(&seen[random(seen.len())]),
+                            2 if changed.len() > 26 => changed[random(26)] = random(256) as u8,
+                            _ if !changed.is_empty() => {
+                                let at = random(changed.len());
+                                changed[at] = random(256) as u8;
+                            }
+                            _ => {}
+                        }
+                    }
+                    datagrams.insert(random(datagrams.len() + 1), changed);
+                }
+            }
+            for datagram in datagrams {
+                for answer in wire.receive(peer, &datagram) {
+                    client.input(&answer, wire.now);
+                }
+            }
+            wire.pass(Duration::from_millis(random(1500) as u64));
+        }
+        for _ in 0..200 {
+            wire.pass(Duration::from_secs(1));
+        }
+        assert_eq!((wire.handshakes(), wire.sessions()), (0, 0), "{round}");
+        assert_eq!(wire.server.next_timeout(), None, "{round}");
+    }
+}
+
 /// Not a measurement: something that takes a hundred times as long as it should would show.
 #[test]
 fn a_hello_without_a_cookie_costs_little_more_than_a_hash() {

@@ -45,4 +45,4 @@ pub use provider::provider;
 pub use settings::{CertificateFiles, ClientAuth, ClientCa, MinVersion, Resumption, Settings};
 pub use status::{CertificateStatus, Status};
 pub use stream::Stream;
-pub use watcher::Watcher;
+pub use watcher::{Followed, Watcher};
