@@ -83,6 +83,8 @@ reasons! {
         Protocol = "protocol",
         /// It began again.
         Restarted = "restarted",
+        /// The server ends.
+        Shutdown = "shutdown",
     }
 }
 

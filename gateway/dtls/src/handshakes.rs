@@ -257,6 +257,6 @@ pub(crate) fn alert_for(why: Failure) -> Option<Alert> {
         Failure::CertificateIssuer => Some(Alert::UnknownCa),
         Failure::CertificateRevoked => Some(Alert::CertificateRevoked),
         Failure::Certificate => Some(Alert::BadCertificate),
-        Failure::Timeout | Failure::Alert | Failure::Restarted => None,
+        Failure::Timeout | Failure::Alert | Failure::Restarted | Failure::Shutdown => None,
     }
 }

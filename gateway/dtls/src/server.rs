@@ -233,7 +233,7 @@ impl Server {
         let peers: Vec<SocketAddr> = self.places.keys().copied().collect();
         for peer in peers {
             self.end(peer, End::Local, now, out);
-            self.abandon(peer, Failure::Timeout);
+            self.abandon(peer, Failure::Shutdown);
         }
     }
 
