@@ -343,3 +343,180 @@ pub(crate) fn push_u16(out: &mut Vec<u8>, value: usize) {
 fn push_u24(out: &mut Vec<u8>, value: usize) {
     out.extend_from_slice(&u32::try_from(value).unwrap_or(u32::MAX).to_be_bytes()[1..]);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const THIRTEEN: Option<Choice> = Some(Choice::Certificate13(0x1301));
+
+    fn extension(kind: usize, value: &[u8]) -> Vec<u8> {
+        let mut out = Vec::new();
+        push_u16(&mut out, kind);
+        push_u16(&mut out, value.len());
+        out.extend_from_slice(value);
+        out
+    }
+
+    fn padding(length: usize) -> Vec<u8> {
+        extension(PADDING, &vec![0; length])
+    }
+
+    fn cookie() -> Vec<u8> {
+        extension(COOKIE, &[&[0, 32][..], &[0xC0; 32]].concat())
+    }
+
+    fn offers() -> Vec<u8> {
+        [
+            extension(SUPPORTED_VERSIONS, &[2, 0xFE, 0xFC]),
+            extension(SUPPORTED_GROUPS, &[0, 2, 0, 0x17]),
+            extension(SIGNATURE_ALGORITHMS, &[0, 2, 4, 3]),
+            extension(KEY_SHARE, &[0, 6, 0, 0x17, 0, 2, 9, 9]),
+        ]
+        .concat()
+    }
+
+    fn hello(message: u16, suites: &[u16], cookie12: &[u8], extensions: &[Vec<u8>]) -> Vec<u8> {
+        let mut body = vec![0xFE, 0xFD];
+        body.extend_from_slice(&[7; 32]);
+        body.push(0);
+        body.push(u8::try_from(cookie12.len()).unwrap());
+        body.extend_from_slice(cookie12);
+        push_u16(&mut body, suites.len() * 2);
+        for suite in suites {
+            body.extend_from_slice(&suite.to_be_bytes());
+        }
+        body.extend_from_slice(&[1, 0]);
+        let extensions = extensions.concat();
+        push_u16(&mut body, extensions.len());
+        body.extend_from_slice(&extensions);
+        let mut out = Vec::new();
+        record::write_header(&mut out, HANDSHAKE, 0, HANDSHAKE_HEADER + body.len());
+        write_message_header(&mut out, 1, message, body.len());
+        out.extend_from_slice(&body);
+        out
+    }
+
+    #[test]
+    fn rfc8446_4_1_2_the_first_hello_is_restored_whatever_became_of_its_padding() {
+        let (offers, cookie) = (offers(), cookie());
+        // Before the cookie, and after.
+        for (first, second) in [
+            (vec![offers.clone()], vec![offers.clone(), cookie.clone()]),
+            (vec![offers.clone()], vec![cookie.clone(), offers.clone()]),
+            (
+                vec![offers.clone(), padding(300)],
+                vec![offers.clone(), cookie.clone(), padding(262)],
+            ),
+            (
+                vec![offers.clone(), padding(300)],
+                vec![offers.clone(), padding(0), cookie.clone()],
+            ),
+            (
+                vec![padding(3), offers.clone()],
+                vec![padding(99), cookie.clone(), offers.clone()],
+            ),
+            (
+                vec![padding(3), offers.clone()],
+                vec![cookie.clone(), padding(3), offers.clone()],
+            ),
+            // Gone, or new.
+            (
+                vec![offers.clone(), padding(5)],
+                vec![offers.clone(), cookie.clone()],
+            ),
+            (
+                vec![offers.clone()],
+                vec![offers.clone(), cookie.clone(), padding(5)],
+            ),
+            (
+                vec![offers.clone()],
+                vec![padding(5), cookie.clone(), offers.clone()],
+            ),
+        ] {
+            let first = hello(0, &[0x1301], &[], &first);
+            let second = hello(1, &[0x1301], &[], &second);
+            let was = Hello::read(&first).unwrap();
+            let is = Hello::read(&second).unwrap();
+            assert_eq!(is.cookie13, Some(&[0xC0; 32][..]));
+            let mut restored = Vec::new();
+            is.write_earlier(THIRTEEN, was.padding, 0, &mut restored);
+            assert_eq!(restored, first);
+            // The first one is its own.
+            was.write_earlier(THIRTEEN, was.padding, 0, &mut restored);
+            assert_eq!(restored, first);
+        }
+    }
+
+    #[test]
+    fn rfc6347_4_2_1_in_dtls_1_2_all_but_cookie_and_padding_counts() {
+        let written = |cookie: &[u8], extensions: &[Vec<u8>]| {
+            let hello = hello(1, &[0xC0A8], cookie, extensions);
+            let mut out = Vec::new();
+            let hello = Hello::read(&hello).unwrap();
+            hello.write_earlier(Some(Choice::Psk12), Some(9), 0, &mut out);
+            out
+        };
+        let ems = extension(EXTENDED_MASTER_SECRET, &[]);
+        let expected = hello(0, &[0xC0A8], &[], std::slice::from_ref(&ems));
+        assert_eq!(written(&[], std::slice::from_ref(&ems)), expected);
+        assert_eq!(written(&[1; 32], &[ems.clone(), padding(7)]), expected);
+        assert_ne!(written(&[1; 32], &[ems.clone(), ems]), expected);
+    }
+
+    #[test]
+    fn rfc9147_5_dtls_1_3_goes_first_and_then_what_the_client_likes_better() {
+        let both = Offer {
+            psk: true,
+            certificate: Some(0x0403),
+        };
+        let choose = |suites: &[u16], extensions: &[Vec<u8>], offer: Offer| {
+            let hello = hello(0, suites, &[], extensions);
+            Hello::read(&hello).unwrap().choose(offer)
+        };
+        let offers = [offers()];
+        let twelve = Some(Choice::Certificate12);
+        let all = [0x1302, 0x1301, 0xC02B, 0xC0A8];
+        let expected = Some(Choice::Certificate13(0x1302));
+        assert_eq!(choose(&all, &offers, both), expected);
+        assert_eq!(choose(&all, &[], both), twelve);
+        assert_eq!(
+            choose(&[0xC0A8, 0xC02B], &[], both),
+            Some(Choice::Psk12),
+            "the client's order"
+        );
+        let psk_only = Offer {
+            certificate: None,
+            ..both
+        };
+        assert_eq!(choose(&all, &offers, psk_only), Some(Choice::Psk12));
+        let other_key = Offer {
+            psk: false,
+            certificate: Some(0x0503),
+        };
+        assert_eq!(choose(&all, &offers, other_key), twelve, "its signature");
+        assert_eq!(choose(&[0x002F], &offers, both), None);
+        let no_share = [extension(SUPPORTED_VERSIONS, &[2, 0xFE, 0xFC])];
+        assert_eq!(choose(&all, &no_share, both), twelve);
+    }
+
+    #[test]
+    fn a_hello_that_says_more_than_there_is_or_the_same_twice_is_none() {
+        let good = hello(0, &[0x1301], &[], &[offers(), cookie()]);
+        assert!(Hello::read(&good).is_ok());
+        for cut in 0..good.len() {
+            assert!(Hello::read(&good[..cut]).is_err(), "{cut}");
+        }
+        for extensions in [
+            vec![cookie(), cookie()],
+            vec![padding(1), padding(1)],
+            vec![extension(PADDING, &[0, 1])],
+            vec![extension(COOKIE, &[0, 9, 1])],
+            vec![extension(KEY_SHARE, &[0, 5, 0, 0x17, 0, 9, 1])],
+        ] {
+            let bad = hello(0, &[0x1301], &[], &extensions);
+            let result = Hello::read(&bad).map(|_| ());
+            assert_eq!(result, Err(Unreadable::Malformed), "{extensions:02x?}");
+        }
+    }
+}
