@@ -53,6 +53,8 @@ reasons! {
     Failure {
         /// Too many handshakes are under way.
         TooManyHandshakes = "too_many_handshakes",
+        /// Too many handshakes have begun in this second.
+        HandshakeRate = "handshake_rate",
         /// There are too many sessions.
         TooManySessions = "too_many_sessions",
         /// Its IP address has too many.

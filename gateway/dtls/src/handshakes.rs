@@ -117,7 +117,7 @@ impl Server {
         out: &mut impl Output,
     ) {
         let begun = self
-            .admit(peer, hello, choice)
+            .admit(peer, hello, choice, now)
             .and_then(|choice| self.start(hello, choice, cookie, pair, now));
         let association = match begun {
             Ok(association) => association,
@@ -144,10 +144,11 @@ impl Server {
     }
 
     fn admit(
-        &self,
+        &mut self,
         peer: SocketAddr,
         hello: &Hello<'_>,
         choice: Option<Choice>,
+        now: Instant,
     ) -> Result<Choice, Failure> {
         let choice = choice.ok_or(Failure::NoCommonSuite)?;
         if !matches!(choice, Choice::Certificate13(_)) && !hello.extended_master_secret {
@@ -169,6 +170,10 @@ impl Server {
         }
         if newcomer && self.sessions >= self.settings.max_sessions {
             return Err(Failure::TooManySessions);
+        }
+        // Last, so that it counts only what begins.
+        if !self.rate.take(now) {
+            return Err(Failure::HandshakeRate);
         }
         Ok(choice)
     }
@@ -257,6 +262,8 @@ pub(crate) fn alert_for(why: Failure) -> Option<Alert> {
         Failure::CertificateIssuer => Some(Alert::UnknownCa),
         Failure::CertificateRevoked => Some(Alert::CertificateRevoked),
         Failure::Certificate => Some(Alert::BadCertificate),
+        // It is not over: the client sends its hello once more.
+        Failure::HandshakeRate => None,
         Failure::Timeout | Failure::Alert | Failure::Restarted | Failure::Shutdown => None,
     }
 }

@@ -20,6 +20,7 @@ mod handshakes;
 mod hello;
 mod load_error;
 mod psk;
+mod rate;
 mod record;
 mod reply;
 mod server;

@@ -21,6 +21,7 @@ use crate::association::{Association, MAX_PLAINTEXT, Step};
 use crate::callbacks::{self, Resolver};
 use crate::cookie::Cookies;
 use crate::handshakes::alert_for;
+use crate::rate::Rate;
 use crate::record::{self, Kind};
 use crate::reply;
 use crate::{
@@ -46,6 +47,7 @@ pub struct Server {
     pub(crate) places: HashMap<SocketAddr, Place>,
     /// Places of each IP address.
     pub(crate) by_ip: HashMap<IpAddr, usize>,
+    pub(crate) rate: Rate,
     pub(crate) sessions: usize,
     pub(crate) handshakes: usize,
     pub(crate) next_number: u64,
@@ -131,6 +133,7 @@ impl Server {
                 .map(Arc::new),
             buffer: vec![0; MAX_PLAINTEXT],
             scratch: Vec::new(),
+            rate: Rate::new(settings.max_handshake_rate, now),
             settings,
             credentials,
             counters,

@@ -1,5 +1,6 @@
 //! Bounds of a server.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 /// What a server allows.
@@ -7,6 +8,9 @@ use std::time::Duration;
 pub struct Settings {
     /// Handshakes under way at once. Their clients have shown that they receive at their address.
     pub max_handshakes: usize,
+    /// Handshakes that may begin in a second, on average over it. What comes too fast is not answered: the client tries
+    /// again.
+    pub max_handshake_rate: NonZeroU32,
     /// Sessions at once.
     pub max_sessions: usize,
     /// Addresses with a session or a handshake of one IP address.
@@ -25,6 +29,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             max_handshakes: 1_000,
+            max_handshake_rate: NonZeroU32::MIN.saturating_add(999),
             max_sessions: 100_000,
             max_per_ip: 100_000,
             handshake_timeout: Duration::from_secs(30),

@@ -28,6 +28,24 @@ fn least_hello(extensions: &[u8]) -> Vec<u8> {
     record
 }
 
+/// The same hello with the cookie of a HelloVerifyRequest, as the second message.
+fn with_cookie(hello: &[u8], request: &[u8]) -> Vec<u8> {
+    let cookie = &request[request.len() - 32..];
+    // Where the cookie's length is: after the version, the random and an empty session identifier.
+    let at = 25 + 2 + 32 + 1;
+    let mut second = hello[..at].to_vec();
+    second.push(32);
+    second.extend_from_slice(cookie);
+    second.extend_from_slice(&hello[at + 1..]);
+    let length = u16::try_from(second.len() - 13).unwrap();
+    second[11..13].copy_from_slice(&length.to_be_bytes());
+    let length = (length - 12).to_be_bytes();
+    second[15..17].copy_from_slice(&length);
+    second[18] = 1;
+    second[23..25].copy_from_slice(&length);
+    second
+}
+
 fn somebody(number: u32) -> SocketAddr {
     let port = u16::try_from(number % 60_000).unwrap() + 1;
     SocketAddr::new(
@@ -138,6 +156,76 @@ fn clients_that_fill_all_handshakes_disturb_no_session_and_make_room_in_time() {
     }
     assert_eq!(wire.handshakes(), 0);
     assert!(served.is_served(&mut wire, session));
+}
+
+#[test]
+fn rfc7627_5_3_a_client_without_the_extended_master_secret_is_told_and_not_kept() {
+    let house = House::new();
+    let mut wire = house.wire(Settings::default());
+    let peer = address(CLIENT);
+    // Without it, and with it.
+    for (extensions, handshakes) in [(&[][..], 0), (&[0, 23, 0, 0][..], 1)] {
+        let hello = least_hello(extensions);
+        let request = wire.receive(peer, &hello).remove(0);
+        let answer = wire.receive(peer, &with_cookie(&hello, &request)).remove(0);
+        assert_eq!(wire.handshakes(), handshakes);
+        if handshakes == 0 {
+            // A fatal alert, handshake_failure.
+            assert_eq!((answer[0], &answer[13..]), (21, &[2, 40][..]));
+        } else {
+            // ServerHello.
+            assert_eq!(answer[13], 2);
+        }
+    }
+    assert_eq!(wire.failures(Failure::NoExtendedMasterSecret), 1);
+}
+
+#[test]
+fn rfc6347_4_2_1_the_server_hello_has_the_number_of_the_record_that_it_answers() {
+    let house = House::new();
+    let mut wire = house.wire(Settings::default());
+    let peer = address(CLIENT);
+    let hello = least_hello(&[0, 23, 0, 0]);
+    let request = wire.receive(peer, &hello).remove(0);
+    let mut second = with_cookie(&hello, &request);
+    second[10] = 77;
+    let answer = wire.receive(peer, &second).remove(0);
+    assert_eq!((answer[13], answer[10]), (2, 77));
+    // And when it is sent again, a later one.
+    wire.pass(Duration::from_secs(2));
+    let again = wire.sent_to(peer).remove(0);
+    assert!(again[13] == 2 && again[10] > 77, "{again:02x?}");
+}
+
+#[test]
+fn handshakes_that_begin_too_fast_wait_for_their_client_to_try_again() {
+    let house = House::new();
+    let mut wire = house.wire(Settings {
+        max_handshake_rate: 5.try_into().unwrap(),
+        ..Settings::default()
+    });
+    // One address is enough to begin and to give up many.
+    for _ in 0..20 {
+        let mut client = Client::psk(address(CLIENT), "device", KEY, wire.now);
+        for _ in 0..2 {
+            for datagram in client.output(wire.now) {
+                for answer in wire.receive(client.address, &datagram) {
+                    client.input(&answer, wire.now);
+                }
+            }
+        }
+    }
+    assert_eq!(wire.failures(Failure::Restarted), 4);
+    assert_eq!(wire.failures(Failure::HandshakeRate), 15);
+
+    let mut honest = Client::psk(address("127.0.0.1:1"), "device", KEY, wire.now);
+    honest.talk(&mut wire);
+    assert!(!honest.connected && honest.error.is_none());
+    for _ in 0..4 {
+        wire.pass(Duration::from_secs(1));
+        honest.talk(&mut wire);
+    }
+    assert!(honest.connected);
 }
 
 #[test]
