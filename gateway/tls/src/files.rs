@@ -13,8 +13,12 @@ use crate::LoadError;
 /// Revocation lists of large authorities have megabytes; nothing honest has more than this.
 const LIMIT: u64 = 32 * 1024 * 1024;
 
-/// The whole file, if it is one.
-pub(crate) fn read(path: &Path) -> Result<Vec<u8>, LoadError> {
+/// The whole file, if it is a regular one and not larger than any that has to do with certificates or keys.
+///
+/// # Errors
+///
+/// What is wrong with the file.
+pub fn read(path: &Path) -> Result<Vec<u8>, LoadError> {
     let failed = |error: io::Error| LoadError::Read {
         path: path.to_owned(),
         error,
@@ -40,7 +44,8 @@ pub(crate) fn read(path: &Path) -> Result<Vec<u8>, LoadError> {
 }
 
 /// Whether users other than the owner may read the file.
-pub(crate) fn is_open_to_others(path: &Path) -> bool {
+#[must_use]
+pub fn is_open_to_others(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & 0o077 != 0)
 }
 

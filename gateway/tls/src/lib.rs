@@ -36,6 +36,7 @@ mod x509;
 
 pub use acceptor::{AcceptSettings, Acceptor};
 pub use counters::{Counters, InProgress};
+pub use files::{is_open_to_others, read as read_file};
 pub use handshake_error::{Foreign, HandshakeError, Stage};
 pub use identity::{Identity, Outcome};
 pub use load_error::LoadError;
@@ -44,4 +45,4 @@ pub use provider::provider;
 pub use settings::{CertificateFiles, ClientAuth, ClientCa, MinVersion, Resumption, Settings};
 pub use status::{CertificateStatus, Status};
 pub use stream::Stream;
-pub use watcher::Watcher;
+pub use watcher::{Followed, Watcher};

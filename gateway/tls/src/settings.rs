@@ -2,6 +2,10 @@
 
 use std::path::PathBuf;
 
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+use crate::{LoadError, files, server_config};
+
 /// TLS of one listener, as configured. Only paths: what the files hold may change at any time.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -55,6 +59,22 @@ pub struct CertificateFiles {
     pub chain: PathBuf,
     /// The private key (PKCS #8, PKCS #1 or SEC 1), not encrypted.
     pub key: PathBuf,
+}
+
+impl CertificateFiles {
+    /// What is in the files now, for whoever does not speak TLS through `rustls`: the chain, at least one, and the
+    /// key of its first certificate.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with which file; also if certificate and key are not a pair.
+    pub fn read(
+        &self,
+    ) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), LoadError> {
+        let (chain, key) = (files::read(&self.chain)?, files::read(&self.key)?);
+        let certified = server_config::certified_key(&self.chain, &chain, &self.key, &key)?;
+        Ok((certified.cert, files::key(&self.key, &key)?))
+    }
 }
 
 /// Whether a client must show a certificate.

@@ -6,7 +6,7 @@
 //! is what [`Identity::check`] reads. File systems that give no events are looked at every minute.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
@@ -28,6 +28,32 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const INTERVAL: Duration = Duration::from_secs(60);
 /// How often to look if the operating system will not tell of changes.
 const INTERVAL_WITHOUT_EVENTS: Duration = Duration::from_secs(5);
+
+/// What is made from files, and can look at them again.
+pub trait Followed: Send + Sync {
+    /// Every file that it is made from.
+    fn paths(&self) -> Vec<PathBuf>;
+
+    /// Looks again, and takes what it finds if it is good.
+    fn check(&self) -> Outcome;
+
+    /// Says in the log once more what is wrong, if anything is: somebody has asked.
+    fn remind(&self);
+}
+
+impl Followed for Identity {
+    fn paths(&self) -> Vec<PathBuf> {
+        Self::paths(self).map(Path::to_owned).collect()
+    }
+
+    fn check(&self) -> Outcome {
+        Self::check(self)
+    }
+
+    fn remind(&self) {
+        Self::remind(self);
+    }
+}
 
 /// A thread that keeps identities up to date; it ends when this is dropped.
 #[derive(Debug)]
@@ -52,15 +78,15 @@ impl Watcher {
     ///
     /// The thread could not be started. That the operating system cannot tell of changes is no error:
     /// the thread then looks every five seconds and says so in the log.
-    pub fn start(
-        identities: Vec<Arc<Identity>>,
-        on_outcome: impl Fn(&Arc<Identity>, Outcome) + Send + 'static,
+    pub fn start<F: Followed + ?Sized + 'static>(
+        followed: Vec<Arc<F>>,
+        on_outcome: impl Fn(&Arc<F>, Outcome) + Send + 'static,
     ) -> io::Result<Self> {
         // A signal that finds the channel full is not missed: the thread has yet to look.
         let (signals, receiver) = sync_channel(8);
         let stopped = Arc::new(AtomicBool::new(false));
         let worker = Worker {
-            identities,
+            followed,
             signals: signals.clone(),
             receiver,
             stopped: stopped.clone(),
@@ -87,8 +113,8 @@ impl Drop for Watcher {
     }
 }
 
-struct Worker {
-    identities: Vec<Arc<Identity>>,
+struct Worker<F: ?Sized> {
+    followed: Vec<Arc<F>>,
     signals: SyncSender<Signal>,
     receiver: Receiver<Signal>,
     stopped: Arc<AtomicBool>,
@@ -102,17 +128,17 @@ struct Events {
     _watcher: RecommendedWatcher,
 }
 
-impl Worker {
-    fn run(mut self, on_outcome: &dyn Fn(&Arc<Identity>, Outcome)) {
+impl<F: Followed + ?Sized> Worker<F> {
+    fn run(mut self, on_outcome: &dyn Fn(&Arc<F>, Outcome)) {
         let mut signal = Some(Signal::Changed);
         loop {
             // Watch before reading, so that no change falls between.
             self.watch(signal.is_some());
-            for identity in &self.identities {
-                match identity.check() {
-                    Outcome::Unchanged if signal == Some(Signal::Now) => identity.remind(),
+            for followed in &self.followed {
+                match followed.check() {
+                    Outcome::Unchanged if signal == Some(Signal::Now) => followed.remind(),
                     Outcome::Unchanged => {}
-                    outcome => on_outcome(identity, outcome),
+                    outcome => on_outcome(followed, outcome),
                 }
             }
             signal = self.wait();
@@ -188,8 +214,8 @@ impl Worker {
 
     fn places(&self) -> Places {
         let mut places = Places::new();
-        for path in self.identities.iter().flat_map(|identity| identity.paths()) {
-            add_places(path, &mut places);
+        for path in self.followed.iter().flat_map(|followed| followed.paths()) {
+            add_places(&path, &mut places);
         }
         places
     }

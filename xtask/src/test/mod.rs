@@ -76,8 +76,9 @@ fn execute(options: &Options, report: &mut Report) -> Result<bool> {
         options.suites.is_empty() || options.suites.iter().any(|wanted| wanted == suite)
     };
 
-    // Some of cargo's suites look at TLS with the one, and are compared with the other.
+    // Some of cargo's suites look at TLS and DTLS with these, and are compared with the broker.
     want("openssl", "openssl");
+    want("coap-client-openssl", "libcoap3-bin");
     setup::want_mosquitto();
     // Everything is built before anything is timed by a test.
     let built = rust::build(&place).context("the workspace does not build")?;
