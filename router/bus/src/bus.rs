@@ -14,7 +14,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use crate::access::Access;
+use crate::access::{Access, Denial};
 use crate::budget::MemoryBudget;
 use crate::channel::Channel;
 use crate::client_id::ClientId;
@@ -312,6 +312,38 @@ impl Bus {
             };
         }
         Ok(ticket)
+    }
+
+    /// Publishes a message of a client that has no session, as a request has none: with the limits, the access
+    /// decision and the counts of [`crate::Attachment::publish`].
+    pub fn publish_for(
+        &self,
+        worker: &mut Worker,
+        client: &ClientId,
+        mut message: Message<'_>,
+    ) -> Result<Published, PublishRefusal> {
+        message.publisher = PublisherKey::of(client);
+        self.take_in(worker, client, &message)?;
+        self.route(worker, message, None)
+    }
+
+    /// Counts a message of a client and decides whether it may be published.
+    #[inline]
+    pub(crate) fn take_in(
+        &self,
+        worker: &mut Worker,
+        client: &ClientId,
+        message: &Message<'_>,
+    ) -> Result<(), PublishRefusal> {
+        worker.tally.received[message.qos as usize] += 1;
+        worker.tally.payload_bytes += message.payload.len() as u64;
+        self.check_topic(message.topic)?;
+        self.access()
+            .publish(client, message.topic, message.qos, message.retain)
+            .map_err(|_: Denial| {
+                self.refuse(DropReason::NotAuthorized);
+                PublishRefusal::NotAuthorized
+            })
     }
 
     /// As [`Self::publish`], for a message that was kept: a will, an effect. A refusal was counted.
@@ -629,6 +661,17 @@ impl Bus {
     /// The retained messages that `filter` matches.
     pub fn retained(&self, filter: &TopicFilter) -> Vec<Arc<StoredMessage>> {
         self.retained.matching(filter, self.now())
+    }
+
+    /// As [`Self::retained`], in the order of the topics' bytes: those behind `after`, and `limit` of them at the
+    /// most.
+    pub fn retained_page(
+        &self,
+        filter: &TopicFilter,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Vec<Arc<StoredMessage>> {
+        self.retained.page(filter, self.now(), after, limit)
     }
 
     pub(crate) fn purge_retained(&self, now: Timestamp) {
