@@ -1,0 +1,97 @@
+//! Bodies of requests, read within limits of size, time and memory.
+
+use axum::body::Body;
+use axum::http::{HeaderMap, StatusCode, header};
+use http_body_util::BodyExt as _;
+use tidegate_bus::Charge;
+
+use super::core::Core;
+use super::problem::Problem;
+use super::reason::{Reason, Refused};
+
+/// A body up to this size is not charged to the memory budget.
+const SMALL: usize = 16 << 10;
+
+/// Bytes are taken from the memory budget in pieces of this size.
+const GRANULE: usize = 64 << 10;
+
+/// A whole body, with what it takes from the memory budget.
+#[derive(Debug)]
+pub(crate) struct Collected {
+    pub(crate) bytes: Vec<u8>,
+    _charge: Option<Charge>,
+}
+
+/// Reads a body to its end. `copies`: how many times its size it takes until it is done with.
+pub(crate) async fn read(
+    core: &Core,
+    headers: &HeaderMap,
+    body: Body,
+    copies: usize,
+) -> Result<Collected, Problem> {
+    let limit = core.settings.max_body_bytes;
+    // Nothing is reserved for a length that is only promised, but one that is too large is not waited for.
+    let promised = headers
+        .get(header::CONTENT_LENGTH)
+        .and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    if promised.is_some_and(|length| length > limit as u64) {
+        return Err(too_large(limit));
+    }
+    let collecting = collect(core, body, limit, copies);
+    match tokio::time::timeout(core.settings.body_timeout, collecting).await {
+        Ok(collected) => collected,
+        Err(_) => Err(Problem::new(
+            StatusCode::REQUEST_TIMEOUT,
+            "request-timeout",
+            "The body does not end",
+            "The body of the request was not complete in time.",
+        )),
+    }
+}
+
+async fn collect(
+    core: &Core,
+    mut body: Body,
+    limit: usize,
+    copies: usize,
+) -> Result<Collected, Problem> {
+    let mut bytes = Vec::new();
+    let mut charge: Option<Charge> = None;
+    while let Some(frame) = body.frame().await {
+        let frame =
+            frame.map_err(|_| Problem::malformed("The body of the request cannot be read."))?;
+        let Ok(data) = frame.into_data() else {
+            continue;
+        };
+        let length = bytes.len() + data.len();
+        if length > limit {
+            return Err(too_large(limit));
+        }
+        if length > SMALL {
+            let needed = (copies * length).next_multiple_of(GRANULE);
+            let has_room = match &mut charge {
+                Some(charge) => charge.resize(needed),
+                None => {
+                    charge = core.bus.memory().charge(needed);
+                    charge.is_some()
+                }
+            };
+            if !has_room {
+                return Err(Refused::MEMORY.into());
+            }
+        }
+        bytes.extend_from_slice(&data);
+    }
+    Ok(Collected {
+        bytes,
+        _charge: charge,
+    })
+}
+
+fn too_large(limit: usize) -> Problem {
+    Problem::with_reason(
+        StatusCode::PAYLOAD_TOO_LARGE,
+        Reason::PacketTooLarge,
+        format!("The body has more than {limit} bytes (http.max_body)."),
+    )
+}
