@@ -512,6 +512,7 @@ impl Stream {
     async fn block(&mut self) -> Option<String> {
         soon("an event", async {
             loop {
+                self.unchunk();
                 if let Some(end) = self.text.find("\n\n") {
                     let block = self.text[..end].to_owned();
                     self.text.drain(..end + 2);
@@ -520,9 +521,7 @@ impl Stream {
                 if self.ended {
                     return None;
                 }
-                let open = self.fill().await;
-                self.unchunk();
-                if !open && !self.text.contains("\n\n") {
+                if !self.fill().await {
                     return None;
                 }
             }

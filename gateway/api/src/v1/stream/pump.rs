@@ -94,7 +94,8 @@ pub(super) struct EventStream {
     waker: Option<Waker>,
     /// Why it has ended, as the client was told.
     end: Option<StreamEnd>,
-    _place: OwnedSemaphorePermit,
+    /// Its place among the streams.
+    place: Option<OwnedSemaphorePermit>,
     /// The drain waits until it is dropped.
     _visit: Visit,
 }
@@ -143,7 +144,7 @@ impl EventStream {
             })),
             waker: None,
             end: None,
-            _place: place,
+            place: Some(place),
             _visit: visit,
         }
     }
@@ -251,6 +252,7 @@ impl Drop for EventStream {
     fn drop(&mut self) {
         self.give_back();
         self.connection.set_streaming(false);
+        self.place = None;
         let counters = &self.core.counters;
         counters.streams.sub(1);
         counters.count_end(self.end.unwrap_or(StreamEnd::Client));
