@@ -2,7 +2,7 @@
 //! an event stream is open on it, which lives by rules of its own.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -15,6 +15,8 @@ pub(crate) struct Connection {
     since: Instant,
     /// An event stream is open.
     streaming: watch::Sender<bool>,
+    /// The client took nothing of its stream, and is cut off.
+    given_up: AtomicBool,
     /// By when, in milliseconds from `since`, the stream has to be asked for more.
     due: AtomicU64,
 }
@@ -25,6 +27,7 @@ impl Connection {
             peer,
             since: Instant::now(),
             streaming: watch::Sender::new(false),
+            given_up: AtomicBool::new(false),
             due: AtomicU64::new(0),
         }
     }
@@ -47,6 +50,11 @@ impl Connection {
         self.due.store(due, Ordering::Relaxed);
     }
 
+    /// Whether the client was given up because it took nothing.
+    pub(crate) fn is_given_up(&self) -> bool {
+        self.given_up.load(Ordering::Relaxed)
+    }
+
     /// Completes when no event stream is open.
     pub(crate) async fn quiet(&self) {
         // The sender lives as long as this does.
@@ -65,6 +73,7 @@ impl Connection {
             let due = Duration::from_millis(self.due.load(Ordering::Relaxed));
             let at = self.since + due;
             if at <= Instant::now() {
+                self.given_up.store(true, Ordering::Relaxed);
                 return;
             }
             tokio::time::sleep_until(at).await;

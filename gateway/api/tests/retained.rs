@@ -14,6 +14,8 @@ use serde_json::{Value, json};
 use support::*;
 use tidegate_api::Settings;
 use tidegate_bus::QoS;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
 
 #[tokio::test]
 async fn what_is_put_is_there_and_whoever_subscribes_hears_of_it() {
@@ -230,6 +232,36 @@ async fn a_list_comes_page_by_page_and_a_page_ends_by_number_or_size() {
             .await
             .problem(status);
     }
+}
+
+#[tokio::test]
+async fn an_answer_that_is_not_read_is_charged_until_it_is_given_up() {
+    let mut bus = tidegate_bus::Settings::default();
+    bus.max_memory_bytes = 40 << 20;
+    let site = Plan {
+        bus,
+        ..Plan::default()
+    }
+    .open()
+    .await;
+    // More than the kernel takes of it.
+    let payload = vec![b'x'; 30 << 20];
+    site.publish_on_bus("t", &payload, QoS::AtMostOnce, true);
+    let mut slow = TcpStream::connect(site.address).await.unwrap();
+    let request = b"GET /api/v1/retained/t HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    slow.write_all(request).await.unwrap();
+    until("it is charged", || {
+        site.bus.memory().used() >= payload.len()
+    })
+    .await;
+    let problem = site.get("/api/v1/retained/t").await.problem(503);
+    assert_eq!(problem["reason_code"], 0x97);
+    drop(slow);
+    until("it is given back", || site.bus.memory().used() == 0).await;
+    assert_eq!(
+        site.get("/api/v1/retained/t").await.body.len(),
+        payload.len()
+    );
 }
 
 // ---- browsers ---------------------------------------------------------------------------------

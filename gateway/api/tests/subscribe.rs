@@ -375,6 +375,8 @@ async fn a_client_that_takes_nothing_is_cut_off_and_holds_no_more_than_its_share
         site.api.counters().streams.get() == 1 && site.bus.counters().connections.get() == 1
     })
     .await;
+    let ended: Vec<_> = site.api.counters().streams_ended().collect();
+    assert!(ended.contains(&("slow", 1)), "{ended:?}");
     let mut bytes = Vec::new();
     let _ = soon("its end", slow.socket.read_to_end(&mut bytes)).await;
     site.publish_on_bus("t", b"on", QoS::AtMostOnce, false);

@@ -76,8 +76,9 @@ fn execute(options: &Options, report: &mut Report) -> Result<bool> {
         options.suites.is_empty() || options.suites.iter().any(|wanted| wanted == suite)
     };
 
-    // Some of cargo's suites look at TLS with the one, and are compared with the other.
+    // Some of cargo's suites look at TLS with the first and at HTTP with the second, and are compared with the third.
     want("openssl", "openssl");
+    want("curl", "curl");
     setup::want_mosquitto();
     // Everything is built before anything is timed by a test.
     let built = rust::build(&place).context("the workspace does not build")?;

@@ -1,6 +1,7 @@
-//! Bodies of requests, read within limits of size, time and memory.
+//! Bodies: those of requests, read within limits of size, time and memory; large ones of answers, charged until they are
+//! written, since a client may take its time to read.
 
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, StatusCode, header};
 use http_body_util::BodyExt as _;
 use tidegate_bus::Charge;
@@ -46,6 +47,35 @@ pub(crate) async fn read(
             "The body does not end",
             "The body of the request was not complete in time.",
         )),
+    }
+}
+
+/// The body of an answer. `bytes` may be shared: they are charged all the same, for they live as long as the slowest
+/// reader.
+pub(crate) fn answer<T>(core: &Core, bytes: T) -> Result<Body, Problem>
+where
+    T: AsRef<[u8]> + Send + 'static,
+{
+    let length = bytes.as_ref().len();
+    let charge = match length > SMALL {
+        true => Some(core.bus.memory().charge(length).ok_or(Refused::MEMORY)?),
+        false => None,
+    };
+    Ok(Bytes::from_owner(Charged {
+        bytes,
+        _charge: charge,
+    })
+    .into())
+}
+
+struct Charged<T> {
+    bytes: T,
+    _charge: Option<Charge>,
+}
+
+impl<T: AsRef<[u8]>> AsRef<[u8]> for Charged<T> {
+    fn as_ref(&self) -> &[u8] {
+        self.bytes.as_ref()
     }
 }
 

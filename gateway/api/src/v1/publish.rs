@@ -266,6 +266,11 @@ fn publish_some(
                 published.push(Err(tidegate_bus::PublishRefusal::TopicNameInvalid.into()));
                 continue;
             };
+            if message.retain && !message.qos.is_acknowledged() && bus.store().accepts().is_err() {
+                // MQTT answers nothing at QoS 0. Here it would be received and then not be acknowledged.
+                published.push(Err(Refused::STORE));
+                continue;
+            }
             match bus.publish_for(worker, client, message) {
                 Err(refusal) => published.push(Err(refusal.into())),
                 Ok(Published {

@@ -142,7 +142,7 @@ pub(crate) async fn get(
             "There is no retained message on this topic.",
         )
     })?;
-    Ok(shown(&stored, core.bus.now(), &parts.headers))
+    shown(core, stored, &parts.headers)
 }
 
 /// Retain a message on a topic.
@@ -299,7 +299,7 @@ pub(crate) async fn list(
     let now = core.bus.now();
     let next = page.last().filter(|_| more).map(|m| m.topic.as_str());
     let messages = page.iter().map(|message| received(message, now)).collect();
-    let mut response = Json(Page { messages, next }).into_response();
+    let mut response = as_json(core, &Page { messages, next })?;
     no_store(&mut response);
     Ok(response)
 }
@@ -350,16 +350,20 @@ fn check_unconditional(headers: &HeaderMap) -> Result<(), Problem> {
     Ok(())
 }
 
-fn shown(stored: &StoredMessage, now: Timestamp, headers: &HeaderMap) -> Response {
-    let message = stored.as_message();
-    let as_json = wants_json(headers);
-    let tag = tag(&message, as_json);
+fn shown(
+    core: &Core,
+    stored: Arc<StoredMessage>,
+    headers: &HeaderMap,
+) -> Result<Response, Problem> {
+    let now = core.bus.now();
+    let wants_json = wants_json(headers);
+    let tag = tag(&stored.as_message(), wants_json);
     let mut response = if is_known(headers, &tag) {
         StatusCode::NOT_MODIFIED.into_response()
-    } else if as_json {
-        Json(received(&message, now)).into_response()
+    } else if wants_json {
+        as_json(core, &received(&stored.as_message(), now))?
     } else {
-        payload(&message, now)
+        payload(core, stored, now)?
     };
     if let Ok(value) = HeaderValue::try_from(tag) {
         response.headers_mut().insert(header::ETAG, value);
@@ -367,7 +371,29 @@ fn shown(stored: &StoredMessage, now: Timestamp, headers: &HeaderMap) -> Respons
     let vary = HeaderValue::from_static("accept");
     response.headers_mut().append(header::VARY, vary);
     no_store(&mut response);
-    response
+    Ok(response)
+}
+
+fn as_json(core: &Core, document: &impl Serialize) -> Result<Response, Problem> {
+    let bytes = serde_json::to_vec(document).map_err(|_| {
+        // Every message can be written as JSON.
+        Problem::with_reason(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            Reason::UnspecifiedError,
+            "The answer cannot be written.",
+        )
+    })?;
+    let content_type = [(header::CONTENT_TYPE, "application/json")];
+    Ok((content_type, body::answer(core, bytes)?).into_response())
+}
+
+/// The payload of a message that is kept, without a copy.
+struct Payload(Arc<StoredMessage>);
+
+impl AsRef<[u8]> for Payload {
+    fn as_ref(&self) -> &[u8] {
+        self.0.as_message().payload
+    }
 }
 
 /// What a device says may change at any time: it is asked for again each time, with its tag.
@@ -376,9 +402,11 @@ fn no_store(response: &mut Response) {
     response.headers_mut().insert(header::CACHE_CONTROL, value);
 }
 
-fn payload(message: &Message<'_>, now: Timestamp) -> Response {
+fn payload(core: &Core, stored: Arc<StoredMessage>, now: Timestamp) -> Result<Response, Problem> {
+    let body = body::answer(core, Payload(Arc::clone(&stored)))?;
+    let mut response = body.into_response();
+    let message = stored.as_message();
     let named = Named::of(message.properties);
-    let mut response = message.payload.to_vec().into_response();
     let headers = response.headers_mut();
     let usual = match named.payload_is_utf8 {
         Some(true) => "text/plain; charset=utf-8",
@@ -422,15 +450,15 @@ fn payload(message: &Message<'_>, now: Timestamp) -> Response {
             add(USER, format!("{name}={value}"));
         }
     }
-    response
+    Ok(response)
 }
 
 /// A tag that changes with the message and with the form that it is shown in.
-fn tag(message: &Message<'_>, as_json: bool) -> String {
+fn tag(message: &Message<'_>, is_json: bool) -> String {
     let mut hasher = DefaultHasher::new();
     message.payload.hash(&mut hasher);
     message.properties.as_bytes().hash(&mut hasher);
-    (message.qos as u8, message.expires_at, as_json).hash(&mut hasher);
+    (message.qos as u8, message.expires_at, is_json).hash(&mut hasher);
     format!("\"{:016x}\"", hasher.finish())
 }
 

@@ -227,6 +227,9 @@ impl EventStream {
         let Some(attachment) = self.attachment.take() else {
             return;
         };
+        let client_id = attachment.session().id();
+        let reason = self.end.map(StreamEnd::as_str);
+        tracing::debug!(%client_id, reason, "An event stream has ended.");
         let bus = &self.core.bus;
         bus.batch(|worker| attachment.detach(worker, Departure::Normal, None));
     }
@@ -250,12 +253,18 @@ impl Body for EventStream {
 
 impl Drop for EventStream {
     fn drop(&mut self) {
+        let end = match self.end {
+            Some(end) => end,
+            None if self.connection.is_given_up() => StreamEnd::Slow,
+            None => StreamEnd::Client,
+        };
+        self.end = Some(end);
         self.give_back();
         self.connection.set_streaming(false);
         self.place = None;
         let counters = &self.core.counters;
         counters.streams.sub(1);
-        counters.count_end(self.end.unwrap_or(StreamEnd::Client));
+        counters.count_end(end);
     }
 }
 
