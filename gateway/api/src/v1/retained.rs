@@ -142,7 +142,7 @@ pub(crate) async fn get(
             "There is no retained message on this topic.",
         )
     })?;
-    shown(core, stored, &parts.headers)
+    shown(core, &stored, &parts.headers)
 }
 
 /// Retain a message on a topic.
@@ -352,7 +352,7 @@ fn check_unconditional(headers: &HeaderMap) -> Result<(), Problem> {
 
 fn shown(
     core: &Core,
-    stored: Arc<StoredMessage>,
+    stored: &Arc<StoredMessage>,
     headers: &HeaderMap,
 ) -> Result<Response, Problem> {
     let now = core.bus.now();
@@ -402,8 +402,8 @@ fn no_store(response: &mut Response) {
     response.headers_mut().insert(header::CACHE_CONTROL, value);
 }
 
-fn payload(core: &Core, stored: Arc<StoredMessage>, now: Timestamp) -> Result<Response, Problem> {
-    let body = body::answer(core, Payload(Arc::clone(&stored)))?;
+fn payload(core: &Core, stored: &Arc<StoredMessage>, now: Timestamp) -> Result<Response, Problem> {
+    let body = body::answer(core, Payload(Arc::clone(stored)))?;
     let mut response = body.into_response();
     let message = stored.as_message();
     let named = Named::of(message.properties);

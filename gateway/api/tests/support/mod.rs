@@ -546,14 +546,11 @@ impl Stream {
     }
 
     /// The next event that is no comment.
-    #[track_caller]
-    pub fn event(&mut self) -> impl Future<Output = Event> {
-        async {
-            loop {
-                let event = self.next().await.expect("an event before the end");
-                if !event.name.is_empty() {
-                    return event;
-                }
+    pub async fn event(&mut self) -> Event {
+        loop {
+            let event = self.next().await.expect("an event before the end");
+            if !event.name.is_empty() {
+                return event;
             }
         }
     }
