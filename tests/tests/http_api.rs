@@ -1,6 +1,12 @@
 //! Messages over HTTP from somebody who is not ours: curl. What is published on one side is received on the other,
 //! and an event stream goes on where it was, also after the gateway was killed.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails where it stands"
+)]
+
 use std::io::Read;
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
