@@ -2,7 +2,8 @@
 //!
 //! Whoever connects gets a bounded share: so many connections at once, so long for a request's
 //! head, so much of it, and so long for a connection as a whole, because a peer that does not read
-//! its response would otherwise keep its place for ever.
+//! its response would otherwise keep its place for ever. A connection with an event stream lives as long as that
+//! does, and is cut off when its client takes nothing of it any more.
 
 use std::convert::Infallible;
 use std::io;
@@ -27,8 +28,10 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tower::ServiceExt;
 
+use crate::connection::Connection;
 use crate::health::Health;
 use crate::routes;
+use crate::v1::{self, Api};
 
 /// Most bytes of a request's head.
 const MAX_HEAD_BYTES: usize = 32 << 10;
@@ -80,6 +83,9 @@ pub struct Server {
 /// What all connections share.
 struct Shared {
     router: Router,
+    /// Of `/api`.
+    api: Router,
+    counters: Api,
     gate: Gate,
     http: http1::Builder,
     max_connection_age: Duration,
@@ -105,8 +111,14 @@ impl Server {
     }
 
     /// Answers requests until `stop` completes, then closes every connection after its current
-    /// response.
-    pub async fn serve(self, health: Health, registry: Registry, stop: impl Future<Output = ()>) {
+    /// response. Event streams are ended.
+    pub async fn serve(
+        self,
+        health: Health,
+        registry: Registry,
+        api: Api,
+        stop: impl Future<Output = ()>,
+    ) {
         let Settings {
             bind: _,
             allowed_hosts,
@@ -123,6 +135,8 @@ impl Server {
             .max_buf_size(MAX_BUFFER_BYTES);
         let shared = Arc::new(Shared {
             router: routes::router(health, registry),
+            api: v1::router(api.clone()),
+            counters: api.clone(),
             gate: Gate::new(allowed_hosts, allowed_origins),
             http,
             max_connection_age,
@@ -152,6 +166,7 @@ impl Server {
             });
         }
         drop(self.listener);
+        api.shut_down().await;
         closing.send_replace(true);
         while connections.join_next().await.is_some() {}
     }
@@ -163,32 +178,61 @@ impl Shared {
         let Ok(local) = stream.local_addr() else {
             return;
         };
-        let service = service_fn(|request: Request<Incoming>| async move {
-            Ok::<_, Infallible>(self.respond(request, local).await)
+        let peer = stream.peer_addr().ok();
+        let connection = Arc::new(Connection::new(peer));
+        let service = service_fn(|request: Request<Incoming>| {
+            let connection = Arc::clone(&connection);
+            async move { Ok::<_, Infallible>(self.respond(request, local, connection).await) }
         });
-        let connection = self.http.serve_connection(TokioIo::new(stream), service);
-        let mut connection = pin!(connection);
+        let serving = self.http.serve_connection(TokioIo::new(stream), service);
+        let mut serving = pin!(serving);
+        let aged = async {
+            tokio::time::sleep(self.max_connection_age).await;
+            connection.quiet().await;
+        };
         tokio::select! {
-            ended = connection.as_mut() => return report(ended),
+            ended = serving.as_mut() => return report(ended),
+            () = connection.stalled() => return report_stalled(),
             _ = closing.wait_for(|closing| *closing) => {}
-            () = tokio::time::sleep(self.max_connection_age) => {}
+            () = aged => {}
         }
-        connection.as_mut().graceful_shutdown();
-        if let Ok(ended) = tokio::time::timeout(self.close_timeout, connection).await {
+        serving.as_mut().graceful_shutdown();
+        if let Ok(ended) = tokio::time::timeout(self.close_timeout, serving).await {
             report(ended);
         }
     }
 
-    async fn respond(&self, request: Request<Incoming>, local: SocketAddr) -> Response {
-        let (parts, body) = request.into_parts();
-        if let Err(refusal) = self.gate.check(&parts, local.ip()) {
+    async fn respond(
+        &self,
+        request: Request<Incoming>,
+        local: SocketAddr,
+        connection: Arc<Connection>,
+    ) -> Response {
+        let (mut parts, body) = request.into_parts();
+        let of_api = v1::is_below(parts.uri.path());
+        let response = if let Err(refusal) = self.gate.check(&parts, local.ip()) {
             tracing::debug!(?refusal, "An HTTP request was refused.");
-            return routes::problem(refusal.status(), &refusal.explain("http"));
-        }
-        let request = Request::from_parts(parts, Body::new(body));
-        let Ok(response) = self.router.clone().oneshot(request).await;
+            if of_api {
+                v1::refuse(&refusal)
+            } else {
+                routes::problem(refusal.status(), &refusal.explain("http"))
+            }
+        } else if of_api {
+            parts.extensions.insert(connection);
+            let request = Request::from_parts(parts, Body::new(body));
+            v1::respond(self.api.clone(), request).await
+        } else {
+            let request = Request::from_parts(parts, Body::new(body));
+            let Ok(response) = self.router.clone().oneshot(request).await;
+            response
+        };
+        self.counters.counters().count_request(response.status());
         response
     }
+}
+
+fn report_stalled() {
+    tracing::debug!("An HTTP client took nothing of its event stream and was cut off.");
 }
 
 fn report(ended: hyper::Result<()>) {

@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use prometheus_client::metrics::counter::Counter;
-use tidegate_api::{Check, Health, Registry, Server, Settings, register_process};
+use tidegate_api::{Api, Check, Health, Registry, Server, Settings, register_process};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
@@ -61,7 +61,7 @@ async fn site(settings: Settings) -> Site {
         let health = health.clone();
         async move {
             server
-                .serve(health, registry, async {
+                .serve(health, registry, Api::default(), async {
                     let _ = stopped.await;
                 })
                 .await;

@@ -22,7 +22,7 @@ pub(crate) fn banner(listeners: &[Line<'_>]) -> String {
     let width = urls.iter().map(String::len).max().unwrap_or(0);
     for (url, line) in urls.iter().zip(listeners) {
         let what = match line.kind {
-            "http" => "/livez /readyz /startupz /metrics".to_owned(),
+            "http" => "/api/v1 /livez /readyz /startupz /metrics".to_owned(),
             _ => format!("listener {}", line.name),
         };
         let _ = writeln!(text, "  {url:width$}  {what}");
@@ -84,7 +84,7 @@ mod tests {
                 "Tidegate {} is up.\n\
                  \x20 mqtt://127.0.0.1:1883     listener mqtt\n\
                  \x20 ws://127.0.0.1:8083/mqtt  listener ws\n\
-                 \x20 http://127.0.0.1:18083    /livez /readyz /startupz /metrics\n\
+                 \x20 http://127.0.0.1:18083    /api/v1 /livez /readyz /startupz /metrics\n\
                  Try: mosquitto_sub -t '#' -v    or: tidegate sub -t '#' -v\n",
                 env!("CARGO_PKG_VERSION")
             )

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use tidegate_api::Check;
+use tidegate_api::{Api, Check};
 use tidegate_bus::{AllowAll, Bus, SysTree, SystemClock};
 use tidegate_mqtt::Adapter;
 use tidegate_quic::{Server, code};
@@ -67,6 +67,7 @@ pub(crate) struct Gateway {
     /// Held for its drop.
     _control: Option<Control>,
     mqtt: Arc<Adapter>,
+    api: Api,
     sys_interval: Duration,
     bound: Vec<(Arc<Listener>, Serving)>,
     quic: Vec<Arc<Server>>,
@@ -82,6 +83,7 @@ impl Gateway {
         listeners: Vec<Bound>,
         identities: &Identities,
         metrics: &Metrics,
+        api: Api,
     ) -> anyhow::Result<Self> {
         let Recovered { bus, kept } = recovered;
         let mqtt = Adapter::new(Arc::clone(&bus), config.mqtt.clone());
@@ -111,12 +113,14 @@ impl Gateway {
             bound.push((Listener::new(listener, &mqtt, identity, counts), serving));
         }
         let listeners = bound.iter().map(|(listener, _)| Arc::clone(listener));
-        metrics.begin(&bus, &kept, &mqtt, listeners.collect());
+        metrics.begin(&bus, &kept, &mqtt, &api, listeners.collect());
+        api.begin(&bus, config.api.clone());
         Ok(Self {
             bus,
             _control: listen(config, &kept),
             kept,
             mqtt,
+            api,
             sys_interval: config.telemetry.sys_interval,
             bound,
             quic,
@@ -156,7 +160,7 @@ impl Gateway {
                 tracing::error!(%error, "A listener failed.");
             }
         }
-        self.mqtt.shut_down().await;
+        tokio::join!(self.mqtt.shut_down(), self.api.shut_down());
         for server in &self.quic {
             let closed = server.close(code::SERVER_SHUTTING_DOWN);
             // Who does not answer by then has lost its connection without a word.

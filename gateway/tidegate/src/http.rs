@@ -1,6 +1,6 @@
 //! The HTTP side as one task. It is the last to end, so that probes are answered during the drain.
 
-use tidegate_api::{Health, Registry, Server};
+use tidegate_api::{Api, Health, Registry, Server};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
@@ -15,10 +15,15 @@ struct Running {
 }
 
 impl Http {
-    pub(crate) fn start(server: Option<Server>, health: Health, registry: Registry) -> Self {
+    pub(crate) fn start(
+        server: Option<Server>,
+        health: Health,
+        registry: Registry,
+        api: Api,
+    ) -> Self {
         Self(server.map(|server| {
             let (stop, stopped) = oneshot::channel();
-            let task = tokio::spawn(server.serve(health, registry, async {
+            let task = tokio::spawn(server.serve(health, registry, api, async {
                 // An error means that this handle was dropped: then nobody wants it any more.
                 let _ = stopped.await;
             }));

@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use tidegate_api::{Health, Registry};
+use tidegate_api::{Api, Health, Registry};
 use tokio::sync::oneshot;
 
 use crate::banner::banner;
@@ -75,7 +75,8 @@ async fn live(config: Config, ready_file: Option<&Path>) -> anyhow::Result<()> {
     tidegate_api::register_process(&mut registry, env!("CARGO_PKG_VERSION"));
     let metrics = Metrics::default();
     metrics.register(&mut registry);
-    let http = Http::start(listeners.http, health.clone(), registry);
+    let api = Api::default();
+    let http = Http::start(listeners.http, health.clone(), registry, api.clone());
     tokio::spawn({
         let health = health.clone();
         async move { health.keep_beating().await }
@@ -93,6 +94,7 @@ async fn live(config: Config, ready_file: Option<&Path>) -> anyhow::Result<()> {
         listeners.protocols,
         &identities,
         &metrics,
+        api,
     )?;
     store.pass();
     let (drain_trigger, drain) = drain::channel();

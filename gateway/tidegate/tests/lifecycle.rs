@@ -152,7 +152,7 @@ fn the_banner_names_the_listeners_and_a_line_to_try() {
         assert!(line.trim_start().starts_with(what), "{banner}");
     };
     shown(format!("mqtt://{mqtt} "), "listener mqtt");
-    shown(format!("http://{http} "), "/livez ");
+    shown(format!("http://{http} "), "/api/v1 /livez ");
     for (name, path) in [
         ("mqtts", ""),
         ("ws", "/mqtt"),

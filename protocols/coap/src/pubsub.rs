@@ -246,7 +246,8 @@ impl Server {
         message.retain = retain;
         message.expires_at = expiry.map(|seconds| worker.now().plus_seconds(seconds));
         let qos = message.qos;
-        let published = self.bus.publish_as(worker, client, message);
+        let published = self.bus.publish_for(worker, client, message);
+        let published = published.map(|published| self.bus.serve_all(worker, published));
         // At QoS 0 nothing is promised.
         let promised = |ticket| {
             if qos.is_acknowledged() {

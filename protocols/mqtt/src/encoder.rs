@@ -226,6 +226,7 @@ mod tests {
                 subscription_identifiers: &[],
                 channel: None,
                 expires_in: None,
+                place: tidegate_bus::Place(0),
             };
             encoder.publish(&mut out, &message, &outgoing).unwrap();
         }

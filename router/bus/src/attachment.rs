@@ -14,7 +14,7 @@ use crate::qos::QoS;
 use crate::session::{
     Durable, Encoder, Ended, Fenced, Inbound, Leftovers, Receive, Received, Released, Session,
 };
-use crate::store::{Claim, Epoch, Origin, SessionChange, StoreError, Ticket};
+use crate::store::{Claim, Epoch, Origin, Place, SessionChange, StoreError, Ticket};
 use crate::subscriber::Subscriber;
 use crate::subscription::{RetainHandling, Subscription, SubscriptionOptions};
 use crate::time::Timestamp;
@@ -220,6 +220,10 @@ impl Bus {
                 let ended = [SessionChange::Ended];
                 let _ = self.store().change(client, epoch, &ended);
             }
+            let kept_as = state.durable.as_deref().map(|durable| durable.session);
+            if let Some(link) = &mut state.link {
+                link.encoder.begin(kept_as, session.key());
+            }
             state.tell(self.shared_state())
         };
         session.heard(now);
@@ -343,6 +347,13 @@ impl Attachment {
         self.epoch
     }
 
+    /// The name of a session that outlives the process: no other session has it, also after a restart. `None` for
+    /// one that does not.
+    pub fn kept_as(&self) -> Option<Epoch> {
+        let state = self.session.lock_as(self.epoch).ok()?;
+        state.durable.as_deref().map(|durable| durable.session)
+    }
+
     /// Completes when the engine knows of the connection: only then is a session that was replaced forgotten
     /// for good.
     pub const fn ticket(&self) -> &Ticket {
@@ -371,17 +382,7 @@ impl Attachment {
         packet_id: Option<NonZeroU16>,
     ) -> Result<Published, PublishRefusal> {
         message.publisher = self.session.publisher_key();
-        worker.tally.received[message.qos as usize] += 1;
-        worker.tally.payload_bytes += message.payload.len() as u64;
-        self.bus.check_topic(message.topic)?;
-        let client = self.session.id();
-        self.bus
-            .access()
-            .publish(client, message.topic, message.qos, message.retain)
-            .map_err(|_: Denial| {
-                self.bus.refuse(DropReason::NotAuthorized);
-                PublishRefusal::NotAuthorized
-            })?;
+        self.bus.take_in(worker, self.session.id(), &message)?;
         let origin = match packet_id {
             Some(packet_id) if self.bus.shared.durable => self.origin(packet_id)?,
             _ => None,
@@ -607,6 +608,13 @@ impl Attachment {
         let done = self.session.acknowledge_all(self.epoch, packet_ids, now);
         packet_ids.clear();
         done
+    }
+
+    /// The client has received everything up to `place` ([`crate::Outgoing::place`]), for protocols that
+    /// acknowledge by saying how far they have come: every exchange up to there is closed, of whatever QoS, and
+    /// those of which only the end is missing. How many that were.
+    pub fn acknowledge_through(&self, now: Timestamp, place: Place) -> Result<usize, Fenced> {
+        self.session.acknowledge_through(self.epoch, place, now)
     }
 
     /// The client received a QoS 2 message, or refused it. PUBREL waits for the ticket.

@@ -303,6 +303,11 @@ impl Bus {
         message: Message<'_>,
     ) -> Result<Ticket, PublishRefusal> {
         let published = self.route(worker, message, None)?;
+        Ok(self.serve_all(worker, published))
+    }
+
+    /// Serves all receivers that are left of a publish, for who cannot wait for its turn.
+    pub fn serve_all(&self, worker: &mut Worker, published: Published) -> Ticket {
         let mut ticket = published.ticket;
         let mut rest = published.rest;
         while let Some(fan_out) = rest {
@@ -311,17 +316,35 @@ impl Bus {
                 Progress::More(more) => (ticket, Some(more)),
             };
         }
-        Ok(ticket)
+        ticket
     }
 
-    /// Publishes for a client that has no session: with its access decision, and counted as its own.
-    pub fn publish_as(
+    /// Counts messages that a subscriber which is no session did not deliver.
+    pub fn count_dropped(&self, reason: DropReason, count: u64) {
+        self.shared.counters.drops.add(reason, count);
+    }
+
+    /// Publishes a message of a client that has no session, as a request has none: with the limits, the access
+    /// decision and the counts of [`crate::Attachment::publish`].
+    pub fn publish_for(
         &self,
         worker: &mut Worker,
         client: &ClientId,
         mut message: Message<'_>,
-    ) -> Result<Ticket, PublishRefusal> {
+    ) -> Result<Published, PublishRefusal> {
         message.publisher = PublisherKey::of(client);
+        self.take_in(worker, client, &message)?;
+        self.route(worker, message, None)
+    }
+
+    /// Counts a message of a client and decides whether it may be published.
+    #[inline]
+    pub(crate) fn take_in(
+        &self,
+        worker: &mut Worker,
+        client: &ClientId,
+        message: &Message<'_>,
+    ) -> Result<(), PublishRefusal> {
         worker.tally.received[message.qos as usize] += 1;
         worker.tally.payload_bytes += message.payload.len() as u64;
         self.check_topic(message.topic)?;
@@ -330,13 +353,7 @@ impl Bus {
             .map_err(|_: Denial| {
                 self.refuse(DropReason::NotAuthorized);
                 PublishRefusal::NotAuthorized
-            })?;
-        self.publish(worker, message)
-    }
-
-    /// Counts messages that a subscriber which is no session did not deliver.
-    pub fn count_dropped(&self, reason: DropReason, count: u64) {
-        self.shared.counters.drops.add(reason, count);
+            })
     }
 
     /// As [`Self::publish`], for a message that was kept: a will, an effect. A refusal was counted.
@@ -654,6 +671,17 @@ impl Bus {
     /// The retained messages that `filter` matches.
     pub fn retained(&self, filter: &TopicFilter) -> Vec<Arc<StoredMessage>> {
         self.retained.matching(filter, self.now())
+    }
+
+    /// As [`Self::retained`], in the order of the topics' bytes: those behind `after`, and `limit` of them at the
+    /// most.
+    pub fn retained_page(
+        &self,
+        filter: &TopicFilter,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Vec<Arc<StoredMessage>> {
+        self.retained.page(filter, self.now(), after, limit)
     }
 
     pub(crate) fn purge_retained(&self, now: Timestamp) {

@@ -1,8 +1,11 @@
 //! Retained messages (MQTT 5.0 section 3.3.1.3): the last one of each topic.
 
+use std::cmp::Ordering;
+use std::collections::BinaryHeap;
 use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
 
 use hashbrown::HashMap;
 use parking_lot::RwLock;
@@ -50,6 +53,29 @@ impl Default for Shard {
     }
 }
 
+/// A retained message, ordered by its topic.
+struct ByTopic(Arc<StoredMessage>);
+
+impl PartialEq for ByTopic {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.topic() == other.0.topic()
+    }
+}
+
+impl Eq for ByTopic {}
+
+impl PartialOrd for ByTopic {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for ByTopic {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.0.topic().cmp(other.0.topic())
+    }
+}
+
 /// As many messages or bytes are retained as may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct RetainedFull;
@@ -78,7 +104,7 @@ impl Retained {
     }
 
     fn next_version(&self) -> u64 {
-        self.version.fetch_add(1, Ordering::Relaxed) + 1
+        self.version.fetch_add(1, Relaxed) + 1
     }
 
     /// Retains a copy of `message` in place of the one before, numbers the change and tells the engine.
@@ -140,9 +166,7 @@ impl Retained {
         };
         node.message = Some(kept);
         if let Some(at) = message.expires_at {
-            shard
-                .earliest_expiry
-                .fetch_min(at.as_millis(), Ordering::Relaxed);
+            shard.earliest_expiry.fetch_min(at.as_millis(), Relaxed);
         }
         if replaced == 0 {
             counters.retained_messages.add(1);
@@ -167,11 +191,49 @@ impl Retained {
 
     /// The messages `filter` matches, those that have expired left out.
     pub(crate) fn matching(&self, filter: &TopicFilter, now: Timestamp) -> Vec<Arc<StoredMessage>> {
-        let levels: SmallVec<[&str; 16]> = filter.levels().collect();
         let mut found = Vec::new();
+        self.visit(filter, now, |message| found.push(Arc::clone(message)));
+        found
+    }
+
+    /// The first `limit` of them behind the topic `after`, in the order of the topics' bytes. Holds no more than
+    /// these, however many match.
+    pub(crate) fn page(
+        &self,
+        filter: &TopicFilter,
+        now: Timestamp,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Vec<Arc<StoredMessage>> {
+        let mut first = BinaryHeap::with_capacity(limit.min(1_024) + 1);
+        self.visit(filter, now, |message| {
+            if after.is_some_and(|after| message.topic() <= after) {
+                return;
+            }
+            let full = first.len() >= limit;
+            let is_behind = |last: &ByTopic| last.0.topic() <= message.topic();
+            if full && first.peek().is_none_or(is_behind) {
+                return;
+            }
+            first.push(ByTopic(Arc::clone(message)));
+            if full {
+                first.pop();
+            }
+        });
+        let sorted = first.into_sorted_vec();
+        sorted.into_iter().map(|ByTopic(message)| message).collect()
+    }
+
+    fn visit(
+        &self,
+        filter: &TopicFilter,
+        now: Timestamp,
+        mut found: impl FnMut(&Arc<StoredMessage>),
+    ) {
+        let levels: SmallVec<[&str; 16]> = filter.levels().collect();
         let mut visit = |message: &Arc<StoredMessage>| {
             if !message.is_expired(now) {
-                found.push(Arc::clone(message));
+                found(message);
             }
         };
         match levels[0] {
@@ -193,19 +255,18 @@ impl Retained {
             }
             literal => collect(&self.shard(literal).root.read(), &levels, &mut visit),
         }
-        found
     }
 
     /// Forgets what has expired in one of the shards and tells how many messages that were. Called
     /// with a number that goes up, it comes around to every shard.
     pub(crate) fn purge(&self, turn: usize, now: Timestamp, shared: &Shared) -> u64 {
         let shard = &self.shards[turn % SHARDS];
-        if shard.earliest_expiry.load(Ordering::Relaxed) > now.as_millis() {
+        if shard.earliest_expiry.load(Relaxed) > now.as_millis() {
             return 0;
         }
         // What is retained during the walk lowers it again.
         let never = Timestamp::NEVER.as_millis();
-        shard.earliest_expiry.store(never, Ordering::Relaxed);
+        shard.earliest_expiry.store(never, Relaxed);
         let mut earliest = never;
         let mut expired = Vec::new();
         collect_all(&shard.root.read(), &mut |message| {
@@ -215,7 +276,7 @@ impl Retained {
                 earliest = earliest.min(at.as_millis());
             }
         });
-        shard.earliest_expiry.fetch_min(earliest, Ordering::Relaxed);
+        shard.earliest_expiry.fetch_min(earliest, Relaxed);
         let mut purged = 0;
         for message in expired {
             let levels: SmallVec<[&str; 16]> = message.topic().split('/').collect();

@@ -76,9 +76,10 @@ fn execute(options: &Options, report: &mut Report) -> Result<bool> {
         options.suites.is_empty() || options.suites.iter().any(|wanted| wanted == suite)
     };
 
-    // Some of cargo's suites look at TLS and DTLS with these, and are compared with the broker.
+    // Some of cargo's suites look at TLS, DTLS and HTTP with these, and are compared with the broker.
     want("openssl", "openssl");
     want("coap-client-openssl", "libcoap3-bin");
+    want("curl", "curl");
     setup::want_mosquitto();
     // Everything is built before anything is timed by a test.
     let built = rust::build(&place).context("the workspace does not build")?;

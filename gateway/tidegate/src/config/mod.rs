@@ -5,6 +5,7 @@
 //! that are not built yet do not exist.
 
 mod file;
+mod http;
 mod limits;
 mod listeners;
 mod origin;
@@ -43,6 +44,8 @@ pub(crate) struct Config {
     pub(crate) listeners: Vec<Listener>,
     /// `[http]`; `None` when it is turned off.
     pub(crate) http: Option<tidegate_api::Settings>,
+    /// The part of it that is about messages.
+    pub(crate) api: tidegate_api::ApiSettings,
     /// The parts of `[limits]` and `[sessions]` that the bus enforces.
     pub(crate) bus: tidegate_bus::Settings,
     /// The parts of `[limits]` and `[sessions]` that MQTT connections enforce.
@@ -116,7 +119,11 @@ fn read(reader: &mut Reader) -> Config {
     });
     let store = reader.section("store", |section| store::read(section, &mut bus));
     let listeners = reader.section("listeners", |section| listeners::read(section, &mqtt));
-    let http = reader.section("http", read_http);
+    let mut api = tidegate_api::ApiSettings {
+        max_packet_bytes: mqtt.max_packet_bytes,
+        ..tidegate_api::ApiSettings::default()
+    };
+    let http = reader.section("http", |section| http::read(section, &mut api));
     let allow_anonymous = reader.section("access", |section| {
         section.boolean("allow_anonymous", false)
     });
@@ -126,6 +133,7 @@ fn read(reader: &mut Reader) -> Config {
         node,
         listeners,
         http: http.map(|http| http.value),
+        api,
         bus,
         mqtt,
         store,
@@ -145,23 +153,6 @@ fn read_node(section: &mut Section<'_>) -> Node {
             }
         }),
     }
-}
-
-/// The settings with the origin of their address.
-fn read_http(section: &mut Section<'_>) -> Option<Found<tidegate_api::Settings>> {
-    let default = tidegate_api::Settings::default();
-    let enabled = section.boolean("enabled", true);
-    let bind = section.address("bind", default.bind);
-    let settings = tidegate_api::Settings {
-        bind: bind.value,
-        allowed_hosts: section.list("allowed_hosts"),
-        allowed_origins: section.list("allowed_origins"),
-        ..default
-    };
-    enabled.then_some(Found {
-        value: settings,
-        origin: bind.origin,
-    })
 }
 
 /// What must hold for all addresses together.
@@ -188,7 +179,8 @@ fn check_addresses(
             both_families: true,
             is_udp: false,
         };
-        addresses.push((HTTP.to_owned(), address, origin, "read the metrics"));
+        let risk = "publish, subscribe and read the metrics";
+        addresses.push((HTTP.to_owned(), address, origin, risk));
     }
     for (index, (name, address, origin, risk)) in addresses.iter().enumerate() {
         let bind = address.bind;

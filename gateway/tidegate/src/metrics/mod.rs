@@ -1,6 +1,7 @@
 //! The counters of the bus and the adapters under their Prometheus names.
 
 mod coap;
+mod http;
 mod listeners;
 mod store;
 mod writer;
@@ -10,7 +11,7 @@ use std::sync::{Arc, OnceLock};
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
-use tidegate_api::Registry;
+use tidegate_api::{Api, Registry};
 use tidegate_bus::{Bus, DropReason};
 use tidegate_mqtt::Adapter;
 use writer::Writer;
@@ -28,6 +29,7 @@ struct Sources {
     bus: Arc<Bus>,
     store: Option<Arc<tidegate_store::Metrics>>,
     mqtt: Arc<Adapter>,
+    api: Api,
     listeners: Vec<Arc<Listener>>,
 }
 
@@ -42,6 +44,7 @@ impl Metrics {
         bus: &Arc<Bus>,
         kept: &Kept,
         mqtt: &Arc<Adapter>,
+        api: &Api,
         listeners: Vec<Arc<Listener>>,
     ) {
         // There is one gateway in a process.
@@ -49,6 +52,7 @@ impl Metrics {
             bus: Arc::clone(bus),
             store: kept.disk().map(|engine| engine.metrics()),
             mqtt: Arc::clone(mqtt),
+            api: api.clone(),
             listeners,
         });
     }
@@ -213,6 +217,7 @@ impl Sources {
             "MQTT connections closed for a malformed packet or a breach of the protocol",
             m.protocol_errors.get(),
         )?;
+        http::encode(self.api.counters(), &mut out)?;
         if let Some(metrics) = &self.store {
             store::encode(metrics, &mut out)?;
         }

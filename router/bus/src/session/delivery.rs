@@ -191,6 +191,7 @@ impl State {
             subscription_identifiers: &offer.identifiers,
             channel: None,
             expires_in,
+            place: packet_id.map_or(Place(0), |_| Place(self.sequence)),
         };
         self.encode(offer.message, &outgoing)?;
         if let Some(id) = packet_id {

@@ -9,7 +9,7 @@ use crate::budget::MemoryBudget;
 use crate::channel::Channel;
 use crate::message::Message;
 use crate::qos::QoS;
-use crate::store::Ticket;
+use crate::store::{Epoch, Place, Ticket};
 
 /// How one message is delivered to one client.
 #[derive(Clone, Copy, Debug)]
@@ -29,6 +29,9 @@ pub struct Outgoing<'a> {
     pub channel: Option<Channel>,
     /// Seconds until the message expires, time in the gateway deducted (MQTT-3.3.2-6).
     pub expires_in: Option<u32>,
+    /// Where an acknowledged message stands among those of its session, also after a restart; they go out in
+    /// this order. 0 at QoS 0.
+    pub place: Place,
 }
 
 /// The packet is larger than the client accepts.
@@ -37,6 +40,12 @@ pub struct TooLarge;
 
 /// How a connection writes what the bus has for it. Lives under the session's lock.
 pub trait Encoder: Send {
+    /// Told once, before anything is written: what the session is called, for protocols whose clients name it when
+    /// they come back. `kept_as` is its name if it outlives the process, `key` that of this process.
+    fn begin(&mut self, kept_as: Option<Epoch>, key: u64) {
+        let _ = (kept_as, key);
+    }
+
     /// Appends the message to `out`; nothing when it is too large for the client.
     fn publish(
         &mut self,
@@ -75,7 +84,7 @@ pub enum EndReason {
 const GRANULE: usize = 16 << 10;
 
 pub(crate) struct Link {
-    pub(super) encoder: Box<dyn Encoder>,
+    pub(crate) encoder: Box<dyn Encoder>,
     pub(super) outbox: Outbox,
     /// The connection knows that there is something to take.
     pub(super) scheduled: bool,

@@ -58,7 +58,7 @@ use crate::counters::Counters;
 use crate::drops::ClientDrops;
 use crate::message::{Message, PublisherKey, StoredMessage};
 use crate::settings::Settings;
-use crate::store::{Epoch, Store, Ticket};
+use crate::store::{Epoch, Place, Store, Ticket};
 use crate::subscriber::{Delivery, DeliveryContext, Subscriber};
 use crate::subscription::Subscription;
 use crate::time::Timestamp;
@@ -271,6 +271,17 @@ impl Session {
         let mut state = self.lock_as(epoch)?;
         packet_ids.retain(|id| state.acknowledge(&self.shared, *id, false, now));
         Ok(())
+    }
+
+    pub(crate) fn acknowledge_through(
+        &self,
+        epoch: Epoch,
+        place: Place,
+        now: Timestamp,
+    ) -> Result<usize, Fenced> {
+        Ok(self
+            .lock_as(epoch)?
+            .acknowledge_through(&self.shared, place, now))
     }
 
     pub(crate) fn received(

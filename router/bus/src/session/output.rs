@@ -272,6 +272,7 @@ impl State {
             subscription_identifiers: &item.identifiers,
             channel: None,
             expires_in,
+            place: packet_id.map_or(Place(0), |_| Place(place)),
         };
         self.encode(&message, &outgoing)
             .inspect_err(|_| self.restore_quota_of(packet_id))
@@ -304,6 +305,7 @@ impl State {
         };
         let takes_quota = !std::mem::replace(&mut flight.counted, true);
         let (qos, retain) = (flight.qos(), flight.retain);
+        let place = Place(flight.sequence);
         let identifiers = flight.identifiers.clone();
         // Delivery has begun, so the message is not dropped when it has expired meanwhile
         // (MQTT-3.3.2-5 speaks of messages whose delivery has not).
@@ -319,6 +321,7 @@ impl State {
             subscription_identifiers: &identifiers,
             channel: None,
             expires_in,
+            place,
         };
         if let Err(reason) = self.encode(&message.as_message(), &outgoing) {
             self.restore_quota_of(Some(id));
@@ -397,7 +400,39 @@ impl State {
         self.close(shared, id, Step::Complete, false, now)
     }
 
-    /// Closes an exchange that has come to `step`; `false` when there is none.
+    /// Closes every exchange up to `place`, however far it has come, and those of which only the end is missing;
+    /// how many that were. Nothing moves on before all are closed: one of them could be sent again.
+    pub(super) fn acknowledge_through(
+        &mut self,
+        shared: &Shared,
+        place: Place,
+        now: Timestamp,
+    ) -> usize {
+        let mut closed = 0;
+        for id in self.inflight.in_order() {
+            let Some(flight) = self.inflight.get_mut(id) else {
+                continue;
+            };
+            let step = flight.step;
+            if flight.sequence > place.0 && step != Step::Complete {
+                continue;
+            }
+            if step == Step::Receive {
+                self.received(shared, id, false, now);
+            }
+            let last = match step {
+                Step::Acknowledge => Step::Acknowledge,
+                Step::Receive | Step::Complete => Step::Complete,
+            };
+            closed += usize::from(self.close_only(id, last));
+        }
+        if closed > 0 {
+            self.move_on(shared, now);
+        }
+        closed
+    }
+
+    /// Closes an exchange that has come to `step` and lets what waited for that go; `false` when there is none.
     fn close(
         &mut self,
         shared: &Shared,
@@ -406,6 +441,19 @@ impl State {
         refused: bool,
         now: Timestamp,
     ) -> bool {
+        if !self.close_only(id, step) {
+            return false;
+        }
+        if refused {
+            // MQTT-4.8.2-6: discarded, also when it came through a shared subscription.
+            self.drop_messages(shared, DropReason::RefusedByReceiver, 1);
+        }
+        self.move_on(shared, now);
+        true
+    }
+
+    #[inline]
+    fn close_only(&mut self, id: NonZeroU16, step: Step) -> bool {
         let closed = if self.durable.is_some() {
             self.close_kept(id, step)
         } else {
@@ -414,17 +462,17 @@ impl State {
         let Some(counted) = closed else {
             return false;
         };
-        if refused {
-            // MQTT-4.8.2-6: discarded, also when it came through a shared subscription.
-            self.drop_messages(shared, DropReason::RefusedByReceiver, 1);
-        }
         if let Some(link) = self.link.as_mut().filter(|_| counted) {
             link.restore_quota();
         }
+        true
+    }
+
+    #[inline]
+    fn move_on(&mut self, shared: &Shared, now: Timestamp) {
         if self.queue.is_some() || self.link.as_ref().is_some_and(|l| !l.to_send.is_empty()) {
             self.refill(shared, now);
         }
-        true
     }
 
     /// As [`super::inflight::InFlight::close`], for an exchange that the engine knows of.

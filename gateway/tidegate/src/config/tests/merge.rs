@@ -172,6 +172,10 @@ enabled = true
 bind = "127.0.0.1:28083"
 allowed_hosts = ["gate.example", "10.0.0.1:80"]
 allowed_origins = ["https://app.example"]
+max_connections = 46
+max_body = "47KiB"
+max_streams = 48
+stream_keep_alive = "49s"
 
 [access]
 allow_anonymous = true
@@ -329,6 +333,13 @@ fn every_key_sets_its_setting() {
     assert_eq!(http.bind.to_string(), "127.0.0.1:28083");
     assert_eq!(http.allowed_hosts.len(), 2);
     assert_eq!(http.allowed_origins.len(), 1);
+    assert_eq!(http.max_connections, 46);
+    let api = config.api;
+    assert_eq!(api.max_body_bytes, 47 << 10);
+    // One connection is left for others.
+    assert_eq!(api.max_streams, 45);
+    assert_eq!(api.stream_keep_alive, Duration::from_secs(49));
+    assert_eq!(api.max_packet_bytes, 7 << 10);
     assert_eq!(config.node.data_dir.to_str(), Some("/srv/tidegate"));
     assert_eq!(config.node.name.as_deref(), Some("gate-1"));
     assert_eq!(bus.queue_memory_bytes, 29 << 10);
