@@ -68,20 +68,12 @@ impl Server {
 
     /// Answers what the engine has kept meanwhile.
     pub(crate) fn take_tickets(&mut self, now: Instant, out: &mut Outgoing) {
-        // They complete in about their order, many at a time.
-        let mut left = self.pending.len();
-        while left > 0 {
-            left -= 1;
-            let Some(pending) = self.pending.pop_front() else {
-                return;
-            };
+        // In their order, as an engine keeps them, many at a time: the first that it has not kept yet wakes this again.
+        while let Some(pending) = self.pending.pop_front() {
             let response = match pending.ticket.poll(&self.waker) {
                 Poll::Ready(Ok(())) => pending.response,
                 Poll::Ready(Err(_)) => not_kept(&pending.response),
-                Poll::Pending => {
-                    self.pending.push_back(pending);
-                    continue;
-                }
+                Poll::Pending => return self.pending.push_front(pending),
             };
             let exchange = &pending.exchange;
             if exchange.kind == Kind::Confirmable && pending.acknowledge.is_none() {
@@ -96,10 +88,12 @@ impl Server {
     pub(crate) fn acknowledge_late(&mut self, now: Instant, out: &mut Outgoing) {
         for at in 0..self.pending.len() {
             let pending = &mut self.pending[at];
-            if pending.acknowledge.is_none_or(|due| due > now) {
-                continue;
+            match pending.acknowledge {
+                None => continue,
+                // They stand in the order of their requests.
+                Some(due) if due > now => return,
+                Some(_) => pending.acknowledge = None,
             }
-            pending.acknowledge = None;
             let Exchange { path, id, .. } = pending.exchange;
             let start = out.bytes.len();
             Writer::empty(&mut out.bytes, Kind::Acknowledgement, id);

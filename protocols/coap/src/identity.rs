@@ -144,6 +144,11 @@ impl Identities {
         while self.ends.front().is_some_and(|(until, _)| *until <= now) {
             self.forget_first();
         }
+        if self.known.capacity() > 4 * self.known.len().max(256) {
+            // A burst that has passed gives its memory back.
+            self.known.shrink_to_fit();
+            self.ends.shrink_to_fit();
+        }
     }
 
     fn forget_first(&mut self) {

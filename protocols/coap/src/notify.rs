@@ -290,7 +290,7 @@ impl Server {
                 self.ping(at, now, out);
                 break;
             }
-            if let Some(separate) = self.peers[at].responses.pop_front() {
+            if let Some(separate) = self.peers[at].next_response() {
                 self.send_response(at, separate, now, out);
                 continue;
             }
@@ -441,6 +441,16 @@ impl Server {
                 response.write(writer, scratch);
             },
         );
+        let is_refused = what != What::Response && !response.code.is_success();
+        let is_too_large = out.bytes.len() - start > limit;
+        if is_refused || (is_too_large && self.settings.unverified != Unverified::All) {
+            // An address that was sent all that it may be, and has proved nothing: it is told nothing more.
+            out.bytes.truncate(start);
+            if let What::Notification(place) = what {
+                self.cancel(place, Cancel::Timeout, now);
+            }
+            return;
+        }
         let bytes: Box<[u8]> = out.bytes[start..].into();
         out.finish(path, start);
         if let What::Notification(place) = what {

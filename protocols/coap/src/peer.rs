@@ -141,6 +141,15 @@ impl Peer {
         self.non_at.max(now)
     }
 
+    /// The next response that waits. With none left nothing is kept for them: most endpoints rest most of the time.
+    pub(crate) fn next_response(&mut self) -> Option<Separate> {
+        let next = self.responses.pop_front();
+        if self.responses.is_empty() {
+            self.responses = VecDeque::new();
+        }
+        next
+    }
+
     /// Whether nothing is kept for it but itself.
     pub(crate) fn is_idle(&self) -> bool {
         self.outstanding.is_none() && self.responses.is_empty() && self.watches.is_empty()
