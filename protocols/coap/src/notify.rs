@@ -95,7 +95,7 @@ impl Server {
                 let why = "as many observations are open as may be";
                 Response::later(Code::TOO_MANY_REQUESTS, 30, why)
             } else {
-                self.value(request, filter)
+                self.read(exchange, request, filter)
             };
             return self.answer(exchange, response, now, out);
         };
@@ -160,10 +160,15 @@ impl Server {
             // MQTT 5.0 section 4.8.2
             Some(_) => None,
         };
-        retained.map_or_else(
-            || Response::new(Code::CONTENT),
-            |message| self.content(request, &message, false),
-        )
+        let Some(message) = retained else {
+            return Response::new(Code::CONTENT);
+        };
+        let mut response = self.content(request, &message, false);
+        if response.code.is_success() {
+            // It is fresh until the next notification, and not only for a minute.
+            response.max_age = self.max_age(&message);
+        }
+        response
     }
 
     fn register(

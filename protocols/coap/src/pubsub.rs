@@ -329,7 +329,12 @@ impl Server {
     }
 
     /// The value of a topic, or what an observer was notified of last.
-    fn read(&self, exchange: &Exchange, request: &Request<'_>, filter: &TopicFilter) -> Response {
+    pub(crate) fn read(
+        &self,
+        exchange: &Exchange,
+        request: &Request<'_>,
+        filter: &TopicFilter,
+    ) -> Response {
         let notified = self.notified(exchange.path.remote, filter, request);
         if filter.has_wildcard() || filter.share_name().is_some() {
             return match notified {

@@ -29,5 +29,8 @@ fn an_idle_observer_costs_less_than_a_kilobyte() {
     let each = cost.bytes_current / i64::from(OBSERVERS);
     println!("{each} bytes");
     assert!((300..1_000).contains(&each), "{each} bytes");
-    assert_eq!(net.bus.counters().subscriptions.get(), u64::from(OBSERVERS) + 1);
+    assert_eq!(
+        net.bus.counters().subscriptions.get(),
+        u64::from(OBSERVERS) + 1
+    );
 }

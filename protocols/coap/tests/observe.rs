@@ -86,12 +86,20 @@ fn rfc_7641_3_3_1_max_age_is_the_rest_of_the_life_of_a_message() {
     };
     assert_eq!(told(None), Some(0xFF_FFFF));
     assert_eq!(told(Some(30)), Some(30));
+    assert_eq!(told(Some(600)), Some(600));
     net.publish_until("b", "kept", true, Some(30));
     assert_eq!(net.ask(2, &get("/ps/b")).number(number::MAX_AGE), Some(30));
     assert_eq!(
         net.observe(3, "/ps/b", b"t").number(number::MAX_AGE),
         Some(30)
     );
+    net.publish_until("c", "kept", true, Some(600));
+    assert_eq!(
+        net.observe(4, "/ps/c", b"t").number(number::MAX_AGE),
+        Some(600)
+    );
+    // Who only reads it is not told when it changes.
+    assert_eq!(net.ask(5, &get("/ps/c")).number(number::MAX_AGE), None);
 }
 
 #[test]
