@@ -170,9 +170,11 @@ for (const scheme of ['ws', 'wss']) {
   }
 }
 
+const README = path.join(__dirname, '..', '..', '..', 'README.md');
+
 /** The file that a command of the README writes. */
 function readme(name) {
-  const text = fs.readFileSync(path.join(__dirname, '..', '..', '..', 'README.md'), 'utf8');
+  const text = fs.readFileSync(README, 'utf8');
   const begin = `cat > target/try/${name} <<'END'\n`;
   assert.ok(text.includes(begin), `the README has no ${name}`);
   return text.split(begin)[1].split('\nEND\n')[0];
@@ -242,6 +244,73 @@ test('README: a device on QUIC and a page see each other while the device moves'
     assert.equal(code, 0);
     const messages = await page.evaluate(() => globalThis.seen.messages);
     assert.deepEqual(messages, ['line 1', 'line 2', 'line 3']);
+  } finally {
+    for (const child of processes) child.kill('SIGKILL');
+  }
+  await page.evaluate(() => globalThis.client.endAsync());
+  await page.close();
+});
+
+/** A command of the README, with the addresses that this gateway has; ready for the shell. */
+function command(start) {
+  const text = fs.readFileSync(README, 'utf8');
+  const [found] = text.match(new RegExp(`${start}[^\\n\\x60]*`)) ?? [];
+  assert.ok(found, `the README has no ${start}`);
+  const [host, port] = server.addresses.mqtt.split(':');
+  return found
+    .replace('coap://127.0.0.1/', `coap://${server.addresses.coap}/`)
+    .replace('http://127.0.0.1:18083/', `http://${server.addresses.http}/`)
+    .replace(/^mosquitto_\w+/, `$& -h ${host} -p ${port}`);
+}
+
+/** How many subscriptions the gateway has. */
+async function subscriptions() {
+  const metrics = await fetch(`http://${server.addresses.http}/metrics`);
+  return Number((await metrics.text()).match(/^tidegate_subscriptions (\d+)$/m)[1]);
+}
+
+test('README: a sensor on CoAP, mosquitto, curl and a page see each other', options, async (t) => {
+  if (!program('coap-client-notls')) return t.skip('no coap-client-notls (libcoap3-bin)');
+  const page = await subscribe(server.url('ws'), 'hello/#', 5);
+  await reaches(page, 'subscriptions', 1);
+  const processes = [];
+  /** Starts a command that subscribes, and waits until it has. */
+  const start = async (start) => {
+    const before = await subscriptions();
+    const child = spawn('sh', ['-c', `exec stdbuf -oL ${command(start)}`]);
+    processes.push(child);
+    for (const end = Date.now() + STEP.timeout; (await subscriptions()) === before; ) {
+      assert.ok(Date.now() < end, `${start} does not subscribe`);
+    }
+    return child.stdout;
+  };
+  try {
+    const printed = lines(await start('mosquitto_sub -t \'hello'));
+    const events = lines(await start("curl -N '"));
+    const event = async () => {
+      // Not for await: to leave it would end the stream.
+      for (;;) {
+        const { value: line, done } = await events.next();
+        assert.ok(!done, 'the stream has ended');
+        const data = line.match(/^data: (.*"topic".*)/);
+        if (data) return JSON.parse(data[1]);
+      }
+    };
+    await run('sh', ['-c', command('coap-client-notls -m put')], STEP);
+    await reaches(page, 'messages', 1);
+    assert.equal((await printed.next()).value, 'hello/coap from CoAP');
+    const first = await event();
+    assert.deepEqual([first.topic, first.payload], ['hello/coap', 'from CoAP']);
+
+    const observer = await start('coap-client-notls -m get');
+    await run('sh', ['-c', command('mosquitto_pub -t hello/device')], STEP);
+    const [told] = await once(observer, 'data');
+    assert.equal(told.toString(), 'to CoAP');
+    await reaches(page, 'messages', 2);
+    assert.equal((await printed.next()).value, 'hello/device to CoAP');
+    assert.equal((await event()).payload, 'to CoAP');
+    const messages = await page.evaluate(() => globalThis.seen.messages);
+    assert.deepEqual(messages, ['from CoAP', 'to CoAP']);
   } finally {
     for (const child of processes) child.kill('SIGKILL');
   }

@@ -23,6 +23,7 @@ pub(super) fn run(place: &Place, binary: &Path, report: &mut Report) -> Result<(
     setup::want("mosquitto_pub", "mosquitto-clients");
     setup::want("chromium", "chromium");
     setup::want("certutil", "libnss3-tools");
+    setup::want("coap-client-notls", "libcoap3-bin");
     let mut count = Count::default();
     let mut failed = Failures::default();
     let status = stream::lines(
