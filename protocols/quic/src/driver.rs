@@ -103,7 +103,9 @@ impl Driver {
             }
             round = self.round(answers, cx);
         }
-        if are_others || round.is_unfinished || self.is_due(round.deadline, cx, timer) {
+        // While the socket takes nothing, nothing is due: it wakes this when it does.
+        let is_due = self.unsent.is_none() && self.is_due(round.deadline, cx, timer);
+        if are_others || round.is_unfinished || is_due {
             // Behind the others.
             cx.waker().wake_by_ref();
         }
@@ -120,13 +122,25 @@ impl Driver {
             for event in came {
                 state.quic.handle_event(event);
             }
-            if state.quic.poll_timeout().is_some_and(|due| due <= now) {
-                state.quic.handle_timeout(now);
-            }
             state.tell();
         });
         let mut buffer = BUFFER.take();
-        let round = self.send(&mut buffer, now, cx);
+        let mut round = self.send(&mut buffer, now, cx);
+        // Only after what has come was answered: a client that has moved is spoken to at its new address first, before
+        // a timer goes off that was set for the old one. quinn-proto takes that for granted.
+        if self.unsent.is_none() && round.deadline.is_some_and(|due| due <= now) {
+            self.link.work(|state| {
+                state.quic.handle_timeout(now);
+                state.tell();
+            });
+            let after = self.send(&mut buffer, now, cx);
+            round.events.extend(after.events);
+            round = Round {
+                events: round.events,
+                is_unfinished: round.is_unfinished || after.is_unfinished,
+                ..after
+            };
+        }
         BUFFER.set(buffer);
         round
     }
