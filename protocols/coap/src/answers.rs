@@ -227,10 +227,21 @@ impl Server {
     pub(crate) fn answer(
         &mut self,
         exchange: &Exchange,
-        mut response: Response,
+        response: Response,
         now: Instant,
         out: &mut Outgoing,
     ) {
+        self.answer_with(exchange, response, now, out);
+    }
+
+    /// As [`Self::answer`]; tells what was said in the end: nothing, or an Echo, where there was no room for more.
+    pub(crate) fn answer_with(
+        &mut self,
+        exchange: &Exchange,
+        mut response: Response,
+        now: Instant,
+        out: &mut Outgoing,
+    ) -> Code {
         let Exchange {
             path,
             kind,
@@ -246,7 +257,7 @@ impl Server {
                     .answered(path.remote, id, &out.bytes[start..]);
                 out.finish(path, start);
             }
-            return;
+            return response.code;
         }
         self.count(&response);
         let peer = self.peer_at(path.remote);
@@ -263,7 +274,8 @@ impl Server {
             // All of it, once it is known that it goes to who has asked for it.
             let fits = self.measure(token, &response) <= limit;
             if !fits && self.queue(exchange, unparted, What::Response, now, out) {
-                return self.metrics.limited.add(1);
+                self.metrics.limited.add(1);
+                return response.code;
             }
         }
         self.write_within(
@@ -279,7 +291,8 @@ impl Server {
         );
         if out.bytes.len() - start > limit && self.settings.unverified != Unverified::All {
             // Too much was sent to this address already. Who asks again may be sent more.
-            return out.bytes.truncate(start);
+            out.bytes.truncate(start);
+            return Code::EMPTY;
         }
         if let Some(peer) = peer {
             self.peers[peer].spend(out.bytes.len() - start);
@@ -289,6 +302,7 @@ impl Server {
                 .answered(path.remote, id, &out.bytes[start..]);
         }
         out.finish(path, start);
+        response.code
     }
 
     /// Bytes of a response.
@@ -352,14 +366,17 @@ impl Server {
                 more: false,
                 szx: Block::szx_within(self.settings.block_bytes),
             });
-            while block.szx > 0 {
-                block = resized(block, block.szx - 1);
+            loop {
                 response.block2 = Some(block);
                 out.bytes.truncate(start);
                 write(response, &mut out.bytes, &mut self.scratch);
                 if out.bytes.len() - start <= limit {
                     return;
                 }
+                if block.szx == 0 {
+                    break;
+                }
+                block = resized(block, block.szx - 1);
             }
         }
         if response.may_be_parted() {

@@ -131,7 +131,11 @@ impl Server {
             return self.answer(exchange, response, now, out);
         }
         if at.verified || self.settings.unverified == Unverified::All || !may_wait {
-            self.answer(exchange, response, now, out);
+            let said = self.answer_with(exchange, response, now, out);
+            if !said.is_success() {
+                // Not even a part of it could be sent: the client does not observe, and is not kept as if it did.
+                return self.cancel(place, Cancel::Closed, now);
+            }
         } else {
             // An answer that the client acknowledges: it is there, at this address, and so far away. A forged address
             // costs its owner an answer that is given up soon, and not all the notifications. One that is too large for
@@ -601,7 +605,13 @@ impl Server {
         let id = peer.next_id();
         let start = out.bytes.len();
         Writer::empty(&mut out.bytes, Kind::Confirmable, id);
-        let bytes = out.bytes[start..].into();
+        let bytes: Box<[u8]> = out.bytes[start..].into();
+        if bytes.len() > peer.limit() && self.settings.unverified != Unverified::All {
+            // It was sent all that it may be, and has proved nothing.
+            out.bytes.truncate(start);
+            return self.give_up(at, What::Ping, now);
+        }
+        peer.spend(bytes.len());
         out.finish(peer.path, start);
         peer.outstanding = Some(Box::new(Outstanding {
             id,
