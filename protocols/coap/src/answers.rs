@@ -99,6 +99,7 @@ impl Server {
             Writer::empty(&mut out.bytes, Kind::Acknowledgement, id);
             self.duplicates
                 .answered(path.remote, id, &out.bytes[start..]);
+            self.sent(path, out.bytes.len() - start);
             out.finish(path, start);
         }
     }
@@ -115,9 +116,10 @@ impl Server {
             return;
         }
         self.count(&response);
-        // It was acknowledged.
+        // It was acknowledged, and that is paid for: four bytes.
         let exchange = &Exchange {
             kind: Kind::NonConfirmable,
+            len: exchange.len - 2,
             ..*exchange
         };
         if !self.queue(exchange, response, What::Response, now, out) {
@@ -255,6 +257,7 @@ impl Server {
                 Writer::empty(&mut out.bytes, Kind::Acknowledgement, id);
                 self.duplicates
                     .answered(path.remote, id, &out.bytes[start..]);
+                self.sent(path, out.bytes.len() - start);
                 out.finish(path, start);
             }
             return response.code;

@@ -183,6 +183,7 @@ impl Server {
     fn send_empty(&mut self, path: Path, kind: Kind, id: u16, out: &mut Outgoing) {
         let start = out.bytes.len();
         Writer::empty(&mut out.bytes, kind, id);
+        self.sent(path, out.bytes.len() - start);
         out.finish(path, start);
     }
 
@@ -216,6 +217,7 @@ impl Server {
                     if let Some(answer) = answer.filter(|_| message.kind == Kind::Confirmable) {
                         let start = out.bytes.len();
                         out.bytes.extend_from_slice(&answer);
+                        self.sent(path, answer.len());
                         out.finish(path, start);
                     }
                     return;
@@ -352,6 +354,13 @@ impl Server {
         Some(peer)
     }
 
+    /// So much was sent to an address.
+    pub(crate) fn sent(&mut self, path: Path, bytes: usize) {
+        if let Some(peer) = self.peer_at(path.remote) {
+            self.peers[peer].spend(bytes);
+        }
+    }
+
     /// The endpoint at an address.
     pub(crate) fn peer_at(&self, address: SocketAddr) -> Option<usize> {
         self.by_address.get(&address).copied()
@@ -468,7 +477,13 @@ impl Server {
                 token,
             );
             goodbye.write(writer, &mut self.scratch);
-            out.finish(path, start);
+            let len = out.bytes.len() - start;
+            if len <= self.peers[peer].limit() {
+                self.sent(path, len);
+                out.finish(path, start);
+            } else {
+                out.bytes.truncate(start);
+            }
             self.cancel(place, Cancel::Closed, now);
         }
     }
