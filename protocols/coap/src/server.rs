@@ -21,7 +21,7 @@ use tidegate_bus::{Bus, Denial, Worker};
 
 use crate::answers::{Exchange, Pending};
 use crate::codec::{Code, Kind, Message, ParseError, Writer};
-use crate::duplicates::{Duplicates, Seen};
+use crate::duplicates::{Answer, Duplicates, Seen};
 use crate::echo::EchoKey;
 use crate::identity::{Identities, Login};
 use crate::metrics::{Cancel, Metrics};
@@ -31,7 +31,7 @@ use crate::peer::Peer;
 use crate::ready::Ready;
 use crate::request::Request;
 use crate::response::Response;
-use crate::settings::Settings;
+use crate::settings::{Settings, Unverified};
 use crate::transfers::Transfers;
 
 /// Most requests that wait for an access decision.
@@ -214,7 +214,14 @@ impl Server {
                 Seen::New => {}
                 Seen::Before(answer) => {
                     self.metrics.duplicates.add(1);
-                    if let Some(answer) = answer.filter(|_| message.kind == Kind::Confirmable) {
+                    // Who repeats a part of a request, under somebody's address, draws no whole answer.
+                    let peer = self.peer_at(path.remote);
+                    let limit = peer.map_or(datagram.len() * 3, |peer| self.peers[peer].limit());
+                    let may = |answer: &Answer| {
+                        let is_free = self.settings.unverified == Unverified::All;
+                        message.kind == Kind::Confirmable && (is_free || answer.len() <= limit)
+                    };
+                    if let Some(answer) = answer.filter(may) {
                         let start = out.bytes.len();
                         out.bytes.extend_from_slice(&answer);
                         self.sent(path, answer.len());
