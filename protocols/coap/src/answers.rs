@@ -271,9 +271,11 @@ impl Server {
             (_, None) => (Kind::NonConfirmable, id),
         };
         let limit = peer.map_or(exchange.len * 3, |peer| self.peers[peer].limit());
-        let unparted = (limit < usize::MAX && response.may_be_parted()).then(|| response.clone());
+        let may_wait = self.settings.unverified == Unverified::Ping;
+        let unparted =
+            (may_wait && limit < usize::MAX && response.may_be_parted()).then(|| response.clone());
         self.part(&mut response, exchange.block2);
-        if let Some(unparted) = unparted.filter(|_| self.settings.unverified == Unverified::Ping) {
+        if let Some(unparted) = unparted {
             // All of it, once it is known that it goes to who has asked for it.
             let fits = self.measure(token, &response) <= limit;
             if !fits && self.queue(exchange, unparted, What::Response, now, out) {

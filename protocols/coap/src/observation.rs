@@ -56,8 +56,8 @@ impl Observation {
         let message = waiting.messages.pop_front();
         if waiting.messages.is_empty() {
             waiting.scheduled = false;
-            // Most observations rest most of the time.
-            waiting.messages = VecDeque::new();
+            // What a burst took is given back; room for one message stays, so that the next one needs none.
+            waiting.messages.shrink_to(1);
         }
         message
     }

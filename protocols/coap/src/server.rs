@@ -107,7 +107,8 @@ impl Server {
                 settings.max_transfers_per_endpoint,
                 settings.max_body_bytes,
             ),
-            identities: Identities::new(settings.max_endpoints),
+            // Of one more the oldest decision is asked for again: who forges addresses takes no more memory than this.
+            identities: Identities::new(settings.max_exchanges),
             timers: BTreeSet::new(),
             pending: VecDeque::new(),
             asked: Vec::new(),
