@@ -34,7 +34,7 @@ impl FromStr for ServerUrl {
             let built = built.join(", ");
             let planned = PLANNED.contains(&scheme.as_str()) || scheme == Kind::Coap.scheme();
             return Err(if planned {
-                format!("{scheme} is planned and not built yet; this version has {built}")
+                format!("the client does not speak {scheme} yet; this version has {built}")
             } else {
                 format!("nothing speaks {scheme}; this version has {built}")
             });
@@ -126,7 +126,7 @@ mod tests {
     fn what_cannot_be_spoken_is_said() {
         for (text, reason) in [
             ("localhost", "a URL has the form"),
-            ("coap://localhost", "coap is planned and not built yet"),
+            ("coap://localhost", "the client does not speak coap yet"),
             ("mqtts://a/mqtt", "this URL has no path"),
             ("ws://a/mqtt#top", "after the port comes a path"),
             ("ws://a?b", "after the port comes a path"),

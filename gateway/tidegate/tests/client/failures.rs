@@ -201,7 +201,7 @@ fn options_that_make_no_sense_are_refused() {
         ),
         (
             &["pub", "-t", "t", "-m", "x", "--url", "coap://a"],
-            "not built yet",
+            "the client does not speak coap yet",
         ),
         (
             &["pub", "-t", "t", "-m", "x", "--will-qos", "1"],
