@@ -10,6 +10,7 @@
 
 mod answers;
 pub mod codec;
+mod delivery;
 mod duplicates;
 mod echo;
 mod format;
@@ -25,6 +26,7 @@ mod ready;
 mod request;
 mod response;
 mod server;
+mod session;
 mod settings;
 mod transfers;
 mod udp;

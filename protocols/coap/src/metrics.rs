@@ -33,6 +33,8 @@ pub enum Cancel {
     Timeout,
     /// The client may not, or the listener closed.
     Closed,
+    /// Another connection has taken the session over, or an operator has ended it.
+    TakenOver,
 }
 
 /// The numbers of one listener.
@@ -53,7 +55,7 @@ pub struct Metrics {
     /// Notifications sent: not confirmable, confirmable.
     pub notifications: [Count; 2],
     /// Observations that ended, by [`Cancel`].
-    pub cancelled: [Count; 4],
+    pub cancelled: [Count; 5],
     /// Answers that were made smaller for an address that was not verified.
     pub limited: Count,
     /// Requests refused because a table was full.

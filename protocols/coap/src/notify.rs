@@ -30,6 +30,7 @@ use crate::pubsub::{NO_IDENTIFIER, tag};
 use crate::request::Request;
 use crate::response::Response;
 use crate::server::Server;
+use crate::session::Member;
 use crate::settings::Unverified;
 
 /// Seconds for which a value is fresh that does not expire: until the next notification, and 194 days at most.
@@ -53,6 +54,8 @@ pub(crate) struct Watch {
     last: Option<Parted>,
     /// When the client last acknowledged one.
     confirmed: Option<Instant>,
+    /// What it is of a session, if it is of one.
+    pub(crate) member: Option<Box<Member>>,
 }
 
 /// A notification of which the first block was sent.
@@ -65,6 +68,21 @@ struct Parted {
 }
 
 impl Watch {
+    /// What is observed.
+    pub(crate) fn filter(&self) -> &TopicFilter {
+        self.subscription.filter()
+    }
+
+    /// Lets a message of its session wait.
+    pub(crate) fn push(&self, message: Arc<StoredMessage>) {
+        self.observation.push(message);
+    }
+
+    /// The client is fetching the rest of what it was told last.
+    fn is_fetching(&self) -> bool {
+        self.last.as_ref().is_some_and(|parted| !parted.is_whole)
+    }
+
     /// Whether there is something to tell, and the client is not busy with the rest of what it was told last.
     fn is_due(&self, now: Instant) -> bool {
         self.busy_until().is_none_or(|until| until <= now) && !self.observation.is_empty()
@@ -78,18 +96,26 @@ impl Watch {
 }
 
 impl Server {
-    /// Registers an observation (section 4.1), or answers as if Observe were not there.
+    /// Registers an observation (section 4.1), or answers as if Observe were not there. `session`: the place of the
+    /// session that it is of.
+    #[expect(clippy::too_many_arguments, reason = "as for the other requests")]
     pub(crate) fn observe(
         &mut self,
         exchange: &Exchange,
         request: &Request<'_>,
         filter: &TopicFilter,
         qos: QoS,
+        session: Option<usize>,
         now: Instant,
         out: &mut Outgoing,
     ) {
-        self.deregister(exchange, now);
-        let Some(place) = self.register(exchange, filter.clone(), qos, now) else {
+        // One of a session that is registered once more goes on: what it is owed stays owed.
+        let again = session.and_then(|session| self.watch_of(exchange, filter, session));
+        if again.is_none() {
+            self.deregister(exchange, now);
+        }
+        let registered = again.or_else(|| self.register(exchange, filter, qos, session, now));
+        let Some(place) = registered else {
             self.metrics.full.add(1);
             let response = if filter.has_wildcard() || filter.share_name().is_some() {
                 let why = "as many observations are open as may be";
@@ -102,7 +128,13 @@ impl Server {
         // The subscription stands: what is published from now on is told. What is retained is read after that, so that
         // nothing falls between.
         let observation = Arc::clone(&self.watches[place].observation);
-        let mut response = if filter.has_wildcard() {
+        let mut response = if session.is_some() {
+            // What is retained comes through the session, or is the answer.
+            match filter.has_wildcard() {
+                true => Response::new(Code::CONTENT),
+                false => self.value(request, filter),
+            }
+        } else if filter.has_wildcard() {
             observation.begin_with(self.bus.retained(filter));
             Response::new(Code::CONTENT)
         } else {
@@ -178,8 +210,9 @@ impl Server {
     fn register(
         &mut self,
         exchange: &Exchange,
-        filter: TopicFilter,
+        filter: &TopicFilter,
         qos: QoS,
+        session: Option<usize>,
         now: Instant,
     ) -> Option<usize> {
         if self.watches.len() >= self.settings.max_observations {
@@ -194,7 +227,7 @@ impl Server {
         let observation =
             Observation::new(&self.bus, &self.ready, place, self.settings.max_waiting);
         let options = SubscriptionOptions::with_qos(qos);
-        let subscription = Arc::new(Subscription::new(filter, options, NO_IDENTIFIER));
+        let subscription = Arc::new(Subscription::new(filter.clone(), options, NO_IDENTIFIER));
         entry.insert(Watch {
             peer,
             token: exchange.token,
@@ -206,10 +239,27 @@ impl Server {
             last_id: None,
             last: None,
             confirmed: None,
+            member: None,
         });
         self.peers[peer].watches.push(place);
-        self.bus.add_subscription(observation, subscription);
+        match session {
+            Some(session) => self.join(session, place),
+            None => self.bus.add_subscription(observation, subscription),
+        }
         Some(place)
+    }
+
+    /// The observation of this session and filter that was made with this token.
+    fn watch_of(&self, exchange: &Exchange, filter: &TopicFilter, session: usize) -> Option<usize> {
+        let peer = self.peer_at(exchange.path.remote)?;
+        let same = |place: &&usize| {
+            let watch = &self.watches[**place];
+            let member = watch.member.as_ref();
+            watch.token == exchange.token
+                && watch.filter() == filter
+                && member.is_some_and(|member| member.session == session)
+        };
+        self.peers[peer].watches.iter().find(same).copied()
     }
 
     /// Ends the observation that was made with this token, if there is one.
@@ -230,8 +280,17 @@ impl Server {
             return;
         };
         self.metrics.cancelled[why as usize].add(1);
-        watch.observation.end();
-        self.bus.remove_subscription(&watch.subscription);
+        match &watch.member {
+            // What waits is still the session's.
+            Some(member) => {
+                watch.observation.clear();
+                self.observation_ended(place, member, watch.filter(), why, now);
+            }
+            None => {
+                watch.observation.end();
+                self.bus.remove_subscription(&watch.subscription);
+            }
+        }
         let peer = &mut self.peers[watch.peer];
         peer.watches.retain(|other| *other != place);
         if peer
@@ -285,6 +344,9 @@ impl Server {
                 let len = parted.message.as_message().payload.len();
                 parted.moved = now;
                 parted.is_whole |= block.start() + block.size() >= len;
+                if parted.is_whole {
+                    self.received(place, now);
+                }
             }
         }
         self.pump(at, now, out);
@@ -362,11 +424,20 @@ impl Server {
         if !confirmable && peer.pace(now).is_some() {
             return false;
         }
+        if watch.member.is_some() {
+            // The client has had its time to fetch the rest of the one before.
+            self.received(place, now);
+        }
+        let watch = &mut self.watches[place];
         let Some(message) = watch.observation.take() else {
             return true;
         };
+        if let Some(member) = &mut watch.member {
+            member.send_next();
+        }
         if message.is_expired(self.bus.now()) {
             self.bus.count_dropped(DropReason::Expired, 1);
+            self.received(place, now);
             return true;
         }
         self.send_state(at, place, &message, confirmable, now, out);
@@ -502,6 +573,9 @@ impl Server {
             && let Some(watch) = self.watches.get_mut(place)
         {
             watch.confirmed = Some(now);
+            if !watch.is_fetching() {
+                self.received(place, now);
+            }
         }
         self.pump(at, now, out);
     }
@@ -640,6 +714,7 @@ impl Server {
             && peer.verified
             && let Some(watch) = self.watches.get(place)
             && !watch.observation.is_empty()
+            && watch.member.is_none()
         {
             // What is newer goes instead, and its repetitions go on counting (section 4.5.2).
             watch.observation.supersede();

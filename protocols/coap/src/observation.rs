@@ -62,6 +62,16 @@ impl Observation {
         message
     }
 
+    /// Lets a message wait that comes from a session, where the number of those is bounded.
+    pub(crate) fn push(&self, message: Arc<StoredMessage>) {
+        self.waiting.lock().messages.push_back(message);
+    }
+
+    /// What waits is still the session's.
+    pub(crate) fn clear(&self) {
+        self.waiting.lock().messages.clear();
+    }
+
     /// Of each topic only the newest message goes on waiting (RFC 7641 section 4.5.2); gives back how many gave way.
     pub(crate) fn supersede(&self) -> u64 {
         let mut waiting = self.waiting.lock();

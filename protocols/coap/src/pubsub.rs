@@ -25,6 +25,7 @@ use crate::outgoing::Outgoing;
 use crate::request::{Request, Target};
 use crate::response::{Body, Response, Tag};
 use crate::server::Server;
+use crate::session::{Seat, Wait};
 use crate::transfers::Step;
 
 /// The user property that a Content-Format travels in which has no content type that this version knows.
@@ -55,7 +56,7 @@ impl Server {
         }
     }
 
-    /// Does what a request asks for.
+    /// Does what a request asks for. What is given back is waited for, and the request served again then.
     #[expect(
         clippy::too_many_arguments,
         reason = "each is used; a struct of them would live for one call"
@@ -69,24 +70,26 @@ impl Server {
         client: &ClientId,
         now: Instant,
         out: &mut Outgoing,
-    ) {
+    ) -> Option<Wait> {
         let response = match (&request.target, request.code) {
             (Target::Links, Code::GET) => links(request),
             (Target::Topic, Code::GET) => {
                 return self.get(exchange, request, topic, client, now, out);
             }
             (Target::Topic, Code::PUT | Code::POST) => {
-                return self.put(worker, exchange, request, topic, client, now, out);
+                self.put(worker, exchange, request, topic, client, now, out);
+                return None;
             }
             (Target::Topic, Code::DELETE) => {
                 let published = self.publish(worker, exchange, request, topic, client, &[], true);
-                return match published {
+                match published {
                     Ok(ticket) => {
                         let done = Response::new(Code::DELETED);
                         self.answer_after(exchange, done, ticket, now, out);
                     }
                     Err(refusal) => self.answer(exchange, refusal, now, out),
-                };
+                }
+                return None;
             }
             (Target::Topic, _) => Response::refusal(
                 Code::METHOD_NOT_ALLOWED,
@@ -97,6 +100,7 @@ impl Server {
             }
         };
         self.answer(exchange, response, now, out);
+        None
     }
 
     // ---- publishing -------------------------------------------------------------------------
@@ -287,7 +291,7 @@ impl Server {
         client: &ClientId,
         now: Instant,
         out: &mut Outgoing,
-    ) {
+    ) -> Option<Wait> {
         let settings = self.bus.settings();
         let filter = TopicFilter::new(topic)
             .map_err(|error| Response::refusal(Code::BAD_REQUEST, error.to_string()))
@@ -304,17 +308,48 @@ impl Server {
             });
         let filter = match filter {
             Ok(filter) => filter,
-            Err(refusal) => return self.answer(exchange, refusal, now, out),
+            Err(refusal) => {
+                self.answer(exchange, refusal, now, out);
+                return None;
+            }
         };
-        let qos = request.query.qos.unwrap_or(QoS::AtMostOnce);
+        if request.query.session_expiry.is_some() && request.query.client.is_none() {
+            let why = "a session that is kept has a name: session_expiry needs c";
+            self.answer(
+                exchange,
+                Response::refusal(Code::BAD_REQUEST, why),
+                now,
+                out,
+            );
+            return None;
+        }
+        // Who asks for a session asks for what is kept in it.
+        let usual = match request.query.session_expiry {
+            Some(_) => QoS::AtLeastOnce,
+            None => QoS::AtMostOnce,
+        };
+        let qos = request.query.qos.unwrap_or(usual);
         if self.bus.access().subscribe(client, &filter, qos).is_err() {
             let why = "the client may not read this topic";
-            return self.answer(exchange, Response::refusal(Code::FORBIDDEN, why), now, out);
+            self.answer(exchange, Response::refusal(Code::FORBIDDEN, why), now, out);
+            return None;
         }
         // The rest of a notification is fetched without Observe (RFC 7959 section 3.3).
         let is_first = request.block2.is_none_or(|block| block.num == 0);
         match request.observe {
-            Some(0) if is_first => self.observe(exchange, request, &filter, qos, now, out),
+            Some(0) if is_first => {
+                let remote = exchange.path.remote;
+                let session = match self.seat(request, &filter, client, remote, qos, now) {
+                    Seat::Bus => None,
+                    Seat::Session(place) => Some(place),
+                    Seat::Wait(wait) => return Some(wait),
+                    Seat::Refused(refusal) => {
+                        self.answer(exchange, refusal, now, out);
+                        return None;
+                    }
+                };
+                self.observe(exchange, request, &filter, qos, session, now, out);
+            }
             Some(1) => {
                 self.deregister(exchange, now);
                 let response = self.read(exchange, request, &filter);
@@ -326,6 +361,7 @@ impl Server {
                 self.fetched(exchange, &filter, now, out);
             }
         }
+        None
     }
 
     /// The value of a topic, or what an observer was notified of last.

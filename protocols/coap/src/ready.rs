@@ -11,24 +11,40 @@ use tokio::sync::Notify;
 pub(crate) struct Ready {
     /// Places of observations; one may stand here after its end.
     observations: Mutex<Vec<usize>>,
+    /// Places of sessions, the same way.
+    sessions: Mutex<Vec<usize>>,
     notify: Notify,
 }
 
 impl Ready {
     /// The observation at this place has something to say.
     pub(crate) fn add(&self, place: usize) {
-        let mut observations = self.observations.lock();
-        observations.push(place);
-        let first = observations.len() == 1;
-        drop(observations);
+        self.add_to(&self.observations, place);
+    }
+
+    /// The session at this place has something for its client, or has ended.
+    pub(crate) fn add_session(&self, place: usize) {
+        self.add_to(&self.sessions, place);
+    }
+
+    fn add_to(&self, places: &Mutex<Vec<usize>>, place: usize) {
+        let mut places = places.lock();
+        places.push(place);
+        let first = places.len() == 1;
+        drop(places);
         if first {
             self.notify.notify_one();
         }
     }
 
-    /// Moves the places to `out`, which is empty.
+    /// Moves the places of observations to `out`, which is empty.
     pub(crate) fn take(&self, out: &mut Vec<usize>) {
         std::mem::swap(&mut *self.observations.lock(), out);
+    }
+
+    /// Moves the places of sessions to `out`, which is empty.
+    pub(crate) fn take_sessions(&self, out: &mut Vec<usize>) {
+        std::mem::swap(&mut *self.sessions.lock(), out);
     }
 
     /// Completes when there is something, or when what the listener waits for has moved.

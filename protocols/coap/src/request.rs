@@ -52,6 +52,8 @@ pub(crate) struct Query<'a> {
     pub(crate) retain: bool,
     /// Seconds until the message is not worth delivering.
     pub(crate) expiry: Option<u32>,
+    /// Seconds for which the session of an observer is kept when it is away.
+    pub(crate) session_expiry: Option<u32>,
     /// `rt` or another attribute that links are looked for by (RFC 6690 section 4.1).
     pub(crate) link: Option<(&'a str, &'a str)>,
 }
@@ -219,8 +221,16 @@ impl<'a> Query<'a> {
                 Ok(seconds) => self.expiry = Some(seconds),
                 Err(_) => return wrong("expiry is a number of seconds"),
             },
+            "session_expiry" => match value.parse() {
+                Ok(seconds) => self.session_expiry = Some(seconds),
+                Err(_) => return wrong("session_expiry is a number of seconds"),
+            },
             "rt" | "if" | "href" | "ct" | "obs" | "title" => self.link = Some((key, value)),
-            _ => return wrong("the query has c, u, p, qos, retain and expiry, and nothing else"),
+            _ => {
+                return wrong(
+                    "the query has c, u, p, qos, retain, expiry and session_expiry, and nothing else",
+                );
+            }
         }
         Ok(())
     }

@@ -17,7 +17,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use slab::Slab;
-use tidegate_bus::{Bus, Denial, Worker};
+use tidegate_bus::{Attachment, Bus, Claim, ClientId, Denial, StoreError, Worker};
 
 use crate::answers::{Exchange, Pending};
 use crate::codec::{Code, Kind, Message, ParseError, Writer};
@@ -31,10 +31,11 @@ use crate::peer::Peer;
 use crate::ready::Ready;
 use crate::request::Request;
 use crate::response::Response;
+use crate::session::{Attached, Wait, not_kept};
 use crate::settings::{Settings, Unverified};
 use crate::transfers::Transfers;
 
-/// Most requests that wait for an access decision.
+/// Most requests that wait for an access decision or a session.
 const MAX_ASKED: usize = 1_024;
 
 /// How often what is kept for nobody is looked for.
@@ -43,12 +44,23 @@ const TICK: Duration = Duration::from_secs(5);
 /// How long an endpoint is kept that nothing else is kept for.
 const REST: Duration = Duration::from_secs(60);
 
-/// A request that waits for an access decision.
+/// A request that waits for something, and is served again then.
 struct Asked {
     path: Path,
+    id: u16,
     datagram: Box<[u8]>,
-    login: Login,
-    decision: Pin<Box<dyn Future<Output = Result<(), Denial>> + Send>>,
+    reason: Reason,
+}
+
+/// What a request waits for.
+enum Reason {
+    /// Whether its client may connect.
+    Access {
+        login: Login,
+        decision: Pin<Box<dyn Future<Output = Result<(), Denial>> + Send>>,
+    },
+    /// The session of its client.
+    Session(Wait),
 }
 
 /// The server side of one listener.
@@ -63,6 +75,11 @@ pub struct Server {
     /// Endpoints that have not proved that they receive.
     unverified: usize,
     pub(crate) watches: Slab<Watch>,
+    pub(crate) sessions: Slab<Attached>,
+    /// Of several sessions of one client the newest.
+    pub(crate) sessions_by_client: HashMap<ClientId, usize>,
+    /// Those that are given back, and whether they end.
+    pub(crate) leaving: Vec<(Attachment, Option<u32>)>,
     pub(crate) duplicates: Duplicates,
     pub(crate) transfers: Transfers,
     pub(crate) identities: Identities,
@@ -100,6 +117,9 @@ impl Server {
             by_address: HashMap::new(),
             unverified: 0,
             watches: Slab::new(),
+            sessions: Slab::new(),
+            sessions_by_client: HashMap::new(),
+            leaving: Vec::new(),
             duplicates: Duplicates::new(settings.max_exchanges),
             transfers: Transfers::new(
                 bus.memory(),
@@ -266,9 +286,18 @@ impl Server {
                 }
                 match self.log_in(&request, remote, now) {
                     Ok(client) => {
-                        self.handle(worker, exchange, &request, &topic, &client, now, out);
+                        let wait =
+                            self.handle(worker, exchange, &request, &topic, &client, now, out);
+                        if let Some(wait) = wait {
+                            let reason = Reason::Session(wait);
+                            self.postpone(exchange, reason, datagram, now, out);
+                        }
                     }
-                    Err(Ok(login)) => self.ask(exchange, login, datagram, now, out),
+                    Err(Ok(login)) => {
+                        let decision = login.ask(&self.bus, remote);
+                        let reason = Reason::Access { login, decision };
+                        self.postpone(exchange, reason, datagram, now, out);
+                    }
                     Err(Err(refusal)) => self.answer(exchange, refusal, now, out),
                 }
             }
@@ -284,59 +313,103 @@ impl Server {
         self.topic = topic;
     }
 
-    // ---- access -----------------------------------------------------------------------------
+    // ---- waiting ----------------------------------------------------------------------------
 
-    /// Keeps a request until it is known whether its client may connect.
-    fn ask(
+    /// Keeps a request until what it waits for is there.
+    fn postpone(
         &mut self,
         exchange: &Exchange,
-        login: Login,
+        reason: Reason,
         datagram: &[u8],
         now: Instant,
         out: &mut Outgoing,
     ) {
+        let path = exchange.path;
+        let mut asked = self.asked.iter();
+        if asked.any(|asked| asked.id == exchange.id && asked.path.remote == path.remote) {
+            // It is repeated while it waits.
+            return;
+        }
         if self.asked.len() >= MAX_ASKED {
             self.metrics.full.add(1);
             let why = "as many access decisions are under way as may be";
             let refusal = Response::later(Code::SERVICE_UNAVAILABLE, 5, why);
             return self.answer(exchange, refusal, now, out);
         }
-        let decision = login.ask(&self.bus, exchange.path.remote);
         self.asked.push(Asked {
-            path: exchange.path,
+            path,
+            id: exchange.id,
             datagram: datagram.into(),
-            login,
-            decision,
+            reason,
         });
         // It may be there at once, and wakes the listener otherwise.
         self.waker.wake_by_ref();
     }
 
-    /// Serves the requests whose access decision is there.
-    fn take_decisions(&mut self, worker: &mut Worker, now: Instant, out: &mut Outgoing) {
+    /// Whether the session of a client was asked for and is not there yet.
+    pub(crate) fn is_claiming(&self, client: &ClientId) -> bool {
+        self.asked.iter().any(|asked| {
+            matches!(&asked.reason, Reason::Session(Wait::Claim { client: known, claim: Some(_), .. })
+                if known == client)
+        })
+    }
+
+    /// Serves the requests that have waited for something that is there now.
+    fn take_postponed(&mut self, worker: &mut Worker, now: Instant, out: &mut Outgoing) {
         let waker = self.waker.clone();
         let mut cx = Context::from_waker(&waker);
         let mut at = 0;
         while at < self.asked.len() {
-            let Poll::Ready(decision) = self.asked[at].decision.as_mut().poll(&mut cx) else {
+            let Poll::Ready(outcome) = self.asked[at].reason.poll(&mut cx) else {
                 at += 1;
                 continue;
             };
-            let asked = self.asked.swap_remove(at);
-            self.identities
-                .decided(asked.path.remote, asked.login, decision, now);
+            if let Reason::Session(Wait::Claim {
+                client,
+                claim: None,
+                ..
+            }) = &self.asked[at].reason
+                && self.is_claiming(client)
+            {
+                at += 1;
+                continue;
+            }
+            let Asked {
+                path,
+                datagram,
+                reason,
+                ..
+            } = self.asked.swap_remove(at);
             // It was parsed before.
-            if let Ok(message) = Message::parse(&asked.datagram) {
-                let mut exchange = Exchange {
-                    path: asked.path,
-                    kind: message.kind,
-                    id: message.id,
-                    token: message.token,
-                    no_response: 0,
-                    block2: None,
-                    len: asked.datagram.len(),
-                };
-                self.serve(worker, &mut exchange, &message, &asked.datagram, now, out);
+            let Ok(message) = Message::parse(&datagram) else {
+                continue;
+            };
+            let mut exchange = Exchange {
+                path,
+                kind: message.kind,
+                id: message.id,
+                token: message.token,
+                no_response: 0,
+                block2: None,
+                len: datagram.len(),
+            };
+            let refused = match (reason, outcome) {
+                (Reason::Access { login, .. }, Outcome::Decided(decision)) => {
+                    self.identities.decided(path.remote, login, decision, now);
+                    None
+                }
+                (Reason::Session(Wait::Claim { client, expiry, .. }), Outcome::Claimed(claim)) => {
+                    // Others may have waited for it.
+                    self.waker.wake_by_ref();
+                    self.attach(worker, &client, path.remote, claim, expiry, now)
+                        .err()
+                }
+                (_, Outcome::Refused(refusal)) => Some(refusal),
+                _ => None,
+            };
+            match refused {
+                Some(refusal) => self.answer(&exchange, refusal, now, out),
+                None => self.serve(worker, &mut exchange, &message, &datagram, now, out),
             }
         }
     }
@@ -444,6 +517,7 @@ impl Server {
             self.next_tick = now + TICK;
             self.transfers.expire(now);
             self.identities.expire(now);
+            self.expire_sessions(now);
             let metrics = &self.metrics;
             metrics.observations.set(self.watches.len() as u64);
             metrics.endpoints.set(self.peers.len() as u64);
@@ -454,7 +528,8 @@ impl Server {
 
     /// Takes what has come from elsewhere: messages of the bus, tickets, access decisions.
     pub fn wake(&mut self, worker: &mut Worker, now: Instant, out: &mut Outgoing) {
-        self.take_decisions(worker, now, out);
+        self.detach(worker);
+        self.take_postponed(worker, now, out);
         self.take_tickets(now, out);
         let mut awake = std::mem::take(&mut self.awake);
         self.ready.take(&mut awake);
@@ -464,35 +539,67 @@ impl Server {
                 self.pump(peer, now, out);
             }
         }
+        self.ready.take_sessions(&mut awake);
+        for place in awake.drain(..) {
+            self.look_at_session(place, now, out);
+        }
         self.awake = awake;
+        self.detach(worker);
     }
 
     /// Ends all observations, and tells the observers (RFC 7641 section 3.2: a notification with an error is the last).
     pub fn shut_down(&mut self, now: Instant, out: &mut Outgoing) {
         let places: Vec<usize> = self.watches.iter().map(|(place, _)| place).collect();
         for place in places {
-            let watch = &self.watches[place];
-            let (peer, token) = (watch.peer, watch.token);
-            let path = self.peers[peer].path;
-            let id = self.peers[peer].next_id();
-            let start = out.bytes.len();
-            let goodbye = Response::later(Code::SERVICE_UNAVAILABLE, 5, "the gateway shuts down");
-            let writer = Writer::new(
-                &mut out.bytes,
-                Kind::NonConfirmable,
-                goodbye.code,
-                id,
-                token,
-            );
-            goodbye.write(writer, &mut self.scratch);
-            let len = out.bytes.len() - start;
-            if len <= self.peers[peer].limit() {
-                self.sent(path, len);
-                out.finish(path, start);
-            } else {
-                out.bytes.truncate(start);
-            }
+            self.say_goodbye(place, "the gateway shuts down", out);
             self.cancel(place, Cancel::Closed, now);
+        }
+        let bus = Arc::clone(&self.bus);
+        bus.batch(|worker| self.detach(worker));
+    }
+
+    /// Tells an observer that it is none any more.
+    pub(crate) fn say_goodbye(&mut self, place: usize, why: &'static str, out: &mut Outgoing) {
+        let watch = &self.watches[place];
+        let (at, token) = (watch.peer, watch.token);
+        let peer = &mut self.peers[at];
+        let (path, id) = (peer.path, peer.next_id());
+        let start = out.bytes.len();
+        let goodbye = Response::later(Code::SERVICE_UNAVAILABLE, 5, why);
+        let kind = Kind::NonConfirmable;
+        let writer = Writer::new(&mut out.bytes, kind, goodbye.code, id, token);
+        goodbye.write(writer, &mut self.scratch);
+        let len = out.bytes.len() - start;
+        if len <= self.peers[at].limit() {
+            self.sent(path, len);
+            out.finish(path, start);
+        } else {
+            out.bytes.truncate(start);
+        }
+    }
+}
+
+/// What a request waited for, when it is there.
+enum Outcome {
+    Decided(Result<(), Denial>),
+    Claimed(Result<Claim, StoreError>),
+    Refused(Response),
+    /// The request is served again.
+    Ready,
+}
+
+impl Reason {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Outcome> {
+        match self {
+            Self::Access { decision, .. } => decision.as_mut().poll(cx).map(Outcome::Decided),
+            Self::Session(Wait::Claim { claim, .. }) => match claim {
+                Some(claim) => claim.as_mut().poll(cx).map(Outcome::Claimed),
+                None => Poll::Ready(Outcome::Ready),
+            },
+            Self::Session(Wait::Kept(ticket)) => ticket.poll(cx.waker()).map(|kept| match kept {
+                Ok(()) => Outcome::Ready,
+                Err(_) => Outcome::Refused(not_kept()),
+            }),
         }
     }
 }

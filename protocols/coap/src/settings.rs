@@ -47,6 +47,8 @@ pub struct Settings {
     pub unverified: Unverified,
     /// Longest client identifier.
     pub max_client_id_bytes: usize,
+    /// For how long the session of an observer is kept that does not say it.
+    pub session_expiry: Duration,
 }
 
 impl Default for Settings {
@@ -64,6 +66,7 @@ impl Default for Settings {
             confirm_interval: Duration::from_secs(3_600),
             unverified: Unverified::default(),
             max_client_id_bytes: 1_024,
+            session_expiry: Duration::from_secs(7 * 24 * 3_600),
         }
     }
 }

@@ -40,11 +40,13 @@ pub enum DropReason {
     StoreFailed,
     /// A newer state took its place before it was sent, as an observation has it (RFC 7641 section 4.5.2).
     Superseded,
+    /// It came through a subscription that its client, which is there, has not observed anew.
+    Unobserved,
 }
 
 impl DropReason {
     /// How many reasons there are.
-    pub const COUNT: usize = 17;
+    pub const COUNT: usize = 18;
 
     /// All of them.
     pub const ALL: [Self; Self::COUNT] = [
@@ -65,6 +67,7 @@ impl DropReason {
         Self::TopicTooLong,
         Self::StoreFailed,
         Self::Superseded,
+        Self::Unobserved,
     ];
 
     /// The reason as metrics and logs name it.
@@ -87,6 +90,7 @@ impl DropReason {
             Self::TopicTooLong => "topic_too_long",
             Self::StoreFailed => "store_failed",
             Self::Superseded => "superseded",
+            Self::Unobserved => "unobserved",
         }
     }
 }

@@ -41,12 +41,13 @@ def coap_client(*arguments, **options):
 class Observer:
     """coap-client-notls that observes; what it writes comes byte by byte."""
 
-    def __init__(self, broker, url, *options):
+    def __init__(self, broker, url, *options, resumes=False):
         before = broker.metric("tidegate_subscriptions")
         self.process = subprocess.Popen(
             ["coap-client-notls", "-m", "get", "-s", "60", *options, url], stdout=subprocess.PIPE
         )
-        until(lambda: broker.metric("tidegate_subscriptions") > before)
+        # A session that goes on has its subscription.
+        until(lambda: resumes or broker.metric("tidegate_subscriptions") > before)
 
     def read(self, size):
         return self.process.stdout.read(size)
@@ -129,6 +130,31 @@ def test_libcoap_observes_with_wildcards_and_begins_with_what_is_retained(broker
             assert observer.read(4) == b"kept"
             sender.publish(f"{topic}/live", "live")
             assert observer.read(4) == b"live"
+
+
+@libcoap
+@pytest.mark.parametrize("qos", [1, 2])
+def test_libcoap_comes_back_to_its_session_after_it_and_the_gateway_were_gone(tmp_path, topic, qos):
+    directory = tmp_path / "gateway"
+
+    def observer(broker, resumes):
+        host, port = broker.address("coap")
+        url = f"coap://{host}:{port}/ps/{topic}?c=pump&qos={qos}"
+        return Observer(broker, url, resumes=resumes)
+
+    with running(directory, "") as broker, Mqtt(broker) as sender:
+        with observer(broker, resumes=False) as client:
+            sender.publish(topic, "1;", qos)
+            assert client.read(2) == b"1;"
+        # The client was killed and has said nothing.
+        for text in ["2;", body(3_000), "3;"]:
+            sender.publish(topic, text, qos)
+    with running(directory, "") as broker, Mqtt(broker) as sender:
+        assert broker.metric("tidegate_subscriptions") == 1
+        sender.publish(topic, "4;", qos)
+        with observer(broker, resumes=True) as client:
+            assert client.read(3_006) == b"2;" + body(3_000) + b"3;4;"
+            until(lambda: broker.metric("tidegate_messages_pending") == 0)
 
 
 @libcoap

@@ -86,7 +86,7 @@ pub(super) fn encode(listeners: &[Arc<Listener>], out: &mut Writer<'_>) -> fmt::
         "tidegate_coap_observations_ended",
         "CoAP observations that ended, by reason",
         coap.iter().flat_map(|(listener, m)| {
-            let reasons = ["asked", "reset", "timeout", "closed"];
+            let reasons = ["asked", "reset", "timeout", "closed", "taken_over"];
             reasons
                 .into_iter()
                 .zip(&m.cancelled)

@@ -11,10 +11,11 @@ const MOST: u64 = 10_000_000;
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// A body may be as large as a packet of MQTT, unless the listener says otherwise: what the one publishes the other
-/// receives.
+/// receives. A session that does not say how long it lives lives as long as one of MQTT 3.1.1, which cannot say it.
 pub(super) fn read(section: &mut Section<'_>, mqtt: &tidegate_mqtt::Settings) -> Settings {
     let mut settings = Settings::default();
     let packet = mqtt.max_packet_bytes as usize;
+    settings.session_expiry = mqtt.v3_session_expiry;
     settings.max_body_bytes = section.size("max_body_size", packet, 64..=LARGEST_PACKET);
     settings.block_bytes = section.choice(
         "block_size",
