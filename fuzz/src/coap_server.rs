@@ -206,9 +206,18 @@ impl World {
             let segments: [&[u8]; 4] = [b"a", b"b", b"+", b"#"];
             writer.option(number::URI_PATH, segments[usize::from(next() % 4)]);
         }
-        let queries: [&[u8]; 6] = [b"qos=1", b"retain", b"expiry=2", b"c=me", b"qos=2", b"x"];
-        for _ in 0..next() % 3 {
-            writer.option(number::URI_QUERY, queries[usize::from(next() % 6)]);
+        let queries: [&[u8]; 8] = [
+            b"qos=1",
+            b"retain",
+            b"expiry=2",
+            b"c=me",
+            b"qos=2",
+            b"x",
+            b"c=you",
+            b"session_expiry=0",
+        ];
+        for _ in 0..next() % 4 {
+            writer.option(number::URI_QUERY, queries[usize::from(next() % 8)]);
         }
         if next() % 2 == 0 {
             writer.uint(number::BLOCK2, u32::from(next()));
@@ -305,6 +314,10 @@ impl World {
         let payload = bytes.repeat(40);
         let mut message = BusMessage::new(topic, &payload);
         message.retain = bytes.first().is_some_and(|byte| *byte < 128);
+        message.qos = bytes
+            .get(1)
+            .and_then(|byte| QoS::from_u8(byte % 4))
+            .unwrap_or_default();
         let published = self.bus.batch(|worker| self.bus.publish(worker, message));
         assert!(published.is_ok());
         self.wake();
@@ -331,7 +344,10 @@ impl World {
         ] {
             assert_eq!(count.get(), 0, "{metrics:?}");
         }
-        // That of the test.
-        assert_eq!(self.bus.counters().subscriptions.get(), 1);
+        // That of the test, and those of sessions that nobody observes any more.
+        let sessions = self.bus.sessions();
+        assert!(sessions.iter().all(|session| !session.is_connected()));
+        let kept: usize = sessions.iter().map(|s| s.subscriptions().len()).sum();
+        assert_eq!(self.bus.counters().subscriptions.get(), 1 + kept as u64);
     }
 }
