@@ -47,6 +47,8 @@ pub enum Carrier {
     WebSocket,
     /// QUIC.
     Quic,
+    /// Nothing: CoAP over UDP is spoken instead.
+    Coap,
 }
 
 impl Carrier {
@@ -58,6 +60,7 @@ impl Carrier {
             Self::Tls => "mqtts",
             Self::WebSocket => "ws",
             Self::Quic => "quic",
+            Self::Coap => "coap",
         }
     }
 }
@@ -260,6 +263,7 @@ impl Broker {
                 let mut all = vec![told.to_owned()];
                 let queues = DURABLE.iter();
                 all.extend(queues.map(|(setting, why)| format!("`{setting}`: {why}")));
+                all.push(format!("`{}`: {}", COAP.0, COAP.1));
                 all.extend(given.then(|| build.to_owned()));
                 all
             }
@@ -299,7 +303,7 @@ impl Broker {
                 durable("it keeps nothing on the disk")?;
                 only_tcp(
                     carrier,
-                    "our build of rumqttd is without TLS and WebSocket, and it does not speak QUIC",
+                    "our build of rumqttd is without TLS and WebSocket, and it speaks neither QUIC nor CoAP",
                 )?;
                 let (process, [v3, v5]) = Process::launch(patience, |_, [v3, v5]| {
                     let mut command = Command::new(binary);
@@ -325,7 +329,7 @@ impl Broker {
 fn only_tcp(carrier: Carrier, why: &str) -> Result<(), NotStarted> {
     match carrier {
         Carrier::Tcp => Ok(()),
-        Carrier::Tls | Carrier::WebSocket | Carrier::Quic => {
+        Carrier::Tls | Carrier::WebSocket | Carrier::Quic | Carrier::Coap => {
             Err(NotStarted::NotCompared(why.to_owned()))
         }
     }
@@ -339,6 +343,12 @@ const DURABLE: [(&str, &str); 2] = [
     ),
     ("limits.max_queued_size=1GiB", "the same in bytes"),
 ];
+
+/// What the gateway is told where CoAP is spoken, and why.
+const COAP: (&str, &str) = (
+    "listeners.coap.coap.max_exchanges=10000000",
+    "over CoAP, where each publish is remembered for 247 seconds (RFC 7252 section 4.8.2); by default 100,000 are",
+);
 
 /// The file by which the gateway says that it listens, where that cannot be tried.
 const READY: &str = "ready.json";
@@ -371,6 +381,9 @@ fn tidegate(binary: &Path, start: Start<'_>) -> Result<Instance, NotStarted> {
                 set(format!("listeners.{scheme}.enabled=false"));
             }
         }
+        if carrier == Carrier::Coap {
+            set(COAP.0.to_owned());
+        }
         if let Carrier::Tls | Carrier::Quic = carrier {
             let (name, file, key) = (
                 carrier.scheme(),
@@ -383,7 +396,7 @@ fn tidegate(binary: &Path, start: Start<'_>) -> Result<Instance, NotStarted> {
         command
     };
     let (process, address, metrics) = match start.data {
-        None if carrier == Carrier::Quic => {
+        None if matches!(carrier, Carrier::Quic | Carrier::Coap) => {
             let launched =
                 Process::launch_with_file(start.patience, READY, |directory, [address]| {
                     let mut command = command(&directory.join("data"), address, None);
@@ -478,6 +491,10 @@ fn start_mosquitto(binary: &Path, start: Start<'_>) -> Result<Instance, NotStart
         .map(|(process, [address, _])| (process, [address])),
         Carrier::Quic => {
             let why = "it does not speak QUIC";
+            return Err(NotStarted::NotCompared(why.to_owned()));
+        }
+        Carrier::Coap => {
+            let why = "it does not speak CoAP";
             return Err(NotStarted::NotCompared(why.to_owned()));
         }
     };

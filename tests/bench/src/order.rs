@@ -13,8 +13,8 @@ pub struct Order {
     pub v3: SocketAddr,
     /// Where the broker speaks MQTT 5.0; for most brokers the same.
     pub v5: SocketAddr,
-    /// The scheme of what carries MQTT there: `mqtt`, `mqtts`, `ws` or `quic`. Traffic is not over
-    /// `ws`; what has clients that are away, or retained messages, is over `mqtt` only.
+    /// The scheme of what carries MQTT there: `mqtt`, `mqtts`, `ws` or `quic`; or `coap`, for pairs and for
+    /// those who do nothing. Traffic is not over `ws`; what has clients that are away, or retained messages, is over `mqtt` only.
     pub scheme: String,
     /// The certificate authority of the broker's certificate (PEM), for `mqtts` and `quic`.
     pub authority: Option<PathBuf>,

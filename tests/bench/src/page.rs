@@ -94,7 +94,7 @@ fn tables(report: &Report) -> [(&'static str, Table); 6] {
     [
         ("Messages", Table::deliveries(report)),
         ("Connections", Table::connections(report)),
-        ("QUIC beside TLS", Table::beside(report)),
+        ("Beside another carrier", Table::beside(report)),
         ("Messages that are kept", Table::durable(report)),
         ("Messages for clients that are away", Table::queues(report)),
         ("Sessions whose clients are away", Table::sessions(report)),

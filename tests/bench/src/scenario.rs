@@ -14,7 +14,7 @@ pub struct Scenario {
     pub name: &'static str,
     /// What it is, in a few words.
     pub title: &'static str,
-    /// What carries MQTT.
+    /// What carries MQTT, or takes its place.
     pub carrier: Carrier,
     /// What the load process is asked to do.
     pub workload: Workload,
@@ -94,6 +94,7 @@ impl Scenario {
     pub fn all() -> Vec<Self> {
         let mut all = traffic();
         all.extend(secured());
+        all.extend(in_step());
         all.extend(idle());
         all.push(Self {
             name: "retained-storm",
@@ -406,6 +407,40 @@ fn secured() -> Vec<Scenario> {
     ]
 }
 
+/// CoAP, where an endpoint has one message under way, beside MQTT with a window of one.
+fn in_step() -> Vec<Scenario> {
+    let scenario = |name, title, carrier, beside, targets| Scenario {
+        name,
+        title,
+        carrier,
+        workload: Workload::Traffic(Traffic {
+            publishers: 200,
+            subscribers: 200,
+            qos: 1,
+            pace: Pace::Window(1),
+            ..ONE_TO_ONE
+        }),
+        beside,
+        targets,
+    };
+    vec![
+        scenario(
+            "in-step-qos1",
+            "200 pairs, QoS 1, one message at a time",
+            Carrier::Tcp,
+            None,
+            vec![Target::Rate],
+        ),
+        scenario(
+            "coap-in-step",
+            "200 pairs over CoAP: confirmable PUT to an observer, one message at a time",
+            Carrier::Coap,
+            Some("in-step-qos1"),
+            vec![Target::CpuBeside(2.0), Target::RateBeside(0.5)],
+        ),
+    ]
+}
+
 fn idle() -> Vec<Scenario> {
     let scenario = |name, title, carrier, beside, bytes| Scenario {
         name,
@@ -449,6 +484,20 @@ fn idle() -> Vec<Scenario> {
             Some("idle-tls"),
             Target::Bytes(49_152.0, Some(32_768.0)),
         ),
+        Scenario {
+            name: "idle-coap",
+            title: "10,000 observers that are told nothing, CoAP",
+            carrier: Carrier::Coap,
+            workload: Workload::Idle(Idle {
+                version: Version::V3,
+                first: 1_000,
+                connections: 10_000,
+                // The decision that somebody may connect is kept for a minute.
+                settle: 70.0,
+            }),
+            beside: None,
+            targets: vec![Target::Bytes(1_024.0, None)],
+        },
     ]
 }
 

@@ -100,7 +100,7 @@ fn gateway_as_peer(name: &str, place: &Place) -> String {
         tidegate().display(),
         place.path(name).display()
     );
-    for listener in ["mqtts", "ws", "wss", "quic"] {
+    for listener in ["mqtts", "ws", "wss", "quic", "coap"] {
         command += &format!(" --set listeners.{listener}.enabled=false");
     }
     command + &format!(" --set listeners.mqtt.bind=127.0.0.1:{port}")
@@ -236,9 +236,41 @@ fn quic_is_measured_beside_tls_and_kept_when_something_is_added() {
     assert!(page.contains("fan-in-qos0"), "{page}");
     assert_eq!(place.report().scenarios.len(), 8);
     let page = fs::read_to_string(place.path("out").join("results.md")).unwrap();
-    for text in ["## QUIC beside TLS", "| quic-handshakes | tls-handshakes |"] {
+    for text in [
+        "## Beside another carrier",
+        "| quic-handshakes | tls-handshakes |",
+    ] {
         assert!(page.contains(text), "no {text} in\n{page}");
     }
+}
+
+#[test]
+fn coap_is_measured_beside_mqtt_with_one_message_at_a_time() {
+    let place = Place::new();
+    let output = place
+        .bench(&["--divide", "100", "--broker", "tidegate"])
+        .args([
+            "--scenario",
+            "in-step",
+            "--scenario",
+            "coap",
+            "--scenario",
+            "idle-coap",
+        ])
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", said(&output));
+    let report = place.report();
+    for name in ["in-step-qos1", "coap-in-step"] {
+        let figures = at(&report, name, "tidegate").figures.unwrap();
+        assert!(figures.rate.is_some(), "{name}");
+        assert_eq!((figures.lost, figures.duplicated), (0, 0), "{name}");
+    }
+    let mut scenarios = report.scenarios.iter();
+    let coap = scenarios.find(|ran| ran.name == "coap-in-step").unwrap();
+    assert_eq!(report.beside(coap).unwrap().name, "in-step-qos1");
+    let idle = at(&report, "idle-coap", "tidegate").figures.unwrap();
+    assert!(idle.connection_bytes.is_some());
 }
 
 #[test]

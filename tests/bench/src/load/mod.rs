@@ -4,6 +4,7 @@
 //! patched, and nothing is allocated for one.
 
 mod clock;
+mod coap;
 mod connection;
 mod crowd;
 mod engine;
@@ -59,6 +60,12 @@ pub fn load(order: &Order, progress: &dyn Fn(Reply)) -> Reply {
 fn measure(order: &Order, progress: Progress<'_>) -> Result<Measurement> {
     let broker = Broker::of(order.pid)?;
     match &order.workload {
+        Workload::Traffic(workload) if order.scheme == coap::SCHEME => {
+            coap::traffic(order, workload, &broker, progress)
+        }
+        Workload::Idle(workload) if order.scheme == coap::SCHEME => {
+            coap::idle(order, workload, &broker, progress)
+        }
         Workload::Traffic(workload) => traffic::traffic(order, workload, &broker, progress),
         Workload::Handshakes(workload) => {
             handshakes::handshakes(order, workload, &broker, progress)
