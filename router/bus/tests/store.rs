@@ -697,6 +697,46 @@ fn a_page_that_is_read_while_the_engine_is_being_told_passes_over_nothing() {
 }
 
 #[test]
+fn a_page_that_was_asked_for_before_publishers_raced_passes_over_nothing() {
+    let store = Arc::new(DiskStore::default());
+    let bus = TestBus::with_store(
+        |settings| settings.queue_memory_bytes = 0,
+        Arc::clone(&store) as _,
+    );
+    let client = bus.connect_durable("c");
+    client.subscribe("t", QoS::AtLeastOnce);
+    client.disconnect(Departure::Normal);
+    let publisher = bus.connect("p");
+    let _ = publisher.publish("t", "m0", QoS::AtLeastOnce);
+    store.hold_reads();
+    // It asks for what waits, and the engine takes its time.
+    let mut client = bus.connect_durable("c");
+    assert!(client.take_all().is_empty());
+    let (gateway, clock, engine) = (
+        Arc::clone(&bus.bus),
+        Arc::clone(&bus.clock),
+        Arc::clone(&store),
+    );
+    in_the_middle(&bus, "t", move || {
+        // On another thread another publisher is faster, and the page is read between the two.
+        let other = std::thread::spawn(move || {
+            let bus = TestBus {
+                bus: gateway,
+                clock,
+            };
+            let _ = bus.connect("q").publish("t", "m2", QoS::AtLeastOnce);
+            engine.answer_reads();
+        });
+        other.join().unwrap();
+    });
+    let _ = publisher.publish("t", "m1", QoS::AtLeastOnce);
+    let mut got = drain(&mut client, &store);
+    got.extend(drain(&mut client, &store));
+    assert_eq!(got, ["m0", "m1", "m2"], "in the order of their places");
+    assert_eq!(store.crash(0).queue("c"), [""; 0]);
+}
+
+#[test]
 fn the_engine_hears_of_a_message_before_it_hears_that_it_is_sent() {
     for qos in [QoS::AtLeastOnce, QoS::ExactlyOnce] {
         let (bus, store) = setup();

@@ -147,20 +147,21 @@ impl Locked<'_> {
             return;
         }
         let mut next = Place(0);
-        let told_before = page.told_before;
+        // What has joined the tail since the page was asked for may stand behind one that the engine had not been
+        // told of when it was read, as may what stood behind one then.
+        let certain_before = page.told_before.min(Place(page.last.0 + 1));
         for (entry, message) in page.entries {
             next = Place(entry.place.0 + 1);
             match entry.stage {
                 Stage::Received(_) => {}
                 Stage::Sent(id) => self.load_flight(id, entry.place, message),
-                // It may stand behind one that was not told of in time.
-                Stage::Queued if entry.place >= told_before => {}
+                Stage::Queued if entry.place >= certain_before => {}
                 Stage::Queued => self.load_queued(entry, message),
             }
         }
         // Nothing has joined the tail since it was asked for: what was not found is not there.
         let settled = whole
-            && told_before == Place(u64::MAX)
+            && page.told_before == Place(u64::MAX)
             && self
                 .durable
                 .as_ref()
@@ -170,7 +171,7 @@ impl Locked<'_> {
         } else if let Some(durable) = self.durable.as_deref_mut()
             && durable.has_tail()
         {
-            durable.tail.first = durable.tail.first.max(next.min(told_before));
+            durable.tail.first = durable.tail.first.max(next.min(certain_before));
         }
         let lost_before = if whole { Place(u64::MAX) } else { next };
         self.give_up_before(lost_before);

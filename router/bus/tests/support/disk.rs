@@ -224,6 +224,9 @@ struct State {
     refusing: Option<StoreError>,
     epoch: u64,
     reads: usize,
+    /// Reads that are answered later, when they are held.
+    asked: Vec<(ClientId, Epoch, Place, Box<dyn QueueReader>)>,
+    reads_held: bool,
 }
 
 /// The engine. Everything is safe at once, unless it is told to hold.
@@ -243,6 +246,44 @@ impl DiskStore {
     /// From now on nothing is safe before [`Self::sync`].
     pub fn hold(&self) {
         self.0.lock().unwrap().held = true;
+    }
+
+    /// From now on no read is answered before [`Self::answer_reads`].
+    pub fn hold_reads(&self) {
+        self.0.lock().unwrap().reads_held = true;
+    }
+
+    /// Answers what was asked, from what was told until now.
+    pub fn answer_reads(&self) {
+        let asked = {
+            let state = &mut *self.0.lock().unwrap();
+            state.reads_held = false;
+            std::mem::take(&mut state.asked)
+        };
+        for (client, session, from, reader) in asked {
+            self.answer(&client, session, from, reader);
+        }
+    }
+
+    fn answer(
+        &self,
+        client: &ClientId,
+        session: Epoch,
+        from: Place,
+        mut reader: Box<dyn QueueReader>,
+    ) {
+        let mut disk = self.crash(usize::MAX);
+        let mut whole = true;
+        if let Some(kept) = disk.session(client, session) {
+            for (entry, message) in kept.queue.range(from..).map(|(_, item)| item) {
+                let message = message.as_ref().map(|message| message.as_message());
+                if reader.entry(entry.clone(), message) == ControlFlow::Break(()) {
+                    whole = false;
+                    break;
+                }
+            }
+        }
+        reader.end(Ok(whole));
     }
 
     /// Makes the first `count` of what is pending safe.
@@ -390,29 +431,14 @@ impl Store for DiskStore {
         self.tell(Told::Change(client.clone(), epoch, changes.to_vec()))
     }
 
-    fn read(
-        &self,
-        client: &ClientId,
-        session: Epoch,
-        from: Place,
-        mut reader: Box<dyn QueueReader>,
-    ) {
-        let mut disk = {
-            let mut state = self.0.lock().unwrap();
+    fn read(&self, client: &ClientId, session: Epoch, from: Place, reader: Box<dyn QueueReader>) {
+        {
+            let state = &mut *self.0.lock().unwrap();
             state.reads += 1;
-            drop(state);
-            self.crash(usize::MAX)
-        };
-        let mut whole = true;
-        if let Some(kept) = disk.session(client, session) {
-            for (entry, message) in kept.queue.range(from..).map(|(_, item)| item) {
-                let message = message.as_ref().map(|message| message.as_message());
-                if reader.entry(entry.clone(), message) == ControlFlow::Break(()) {
-                    whole = false;
-                    break;
-                }
+            if state.reads_held {
+                return state.asked.push((client.clone(), session, from, reader));
             }
         }
-        reader.end(Ok(whole));
+        self.answer(client, session, from, reader);
     }
 }
