@@ -350,3 +350,59 @@ for (const [name, host, expected] of [
     await page.close();
   });
 }
+
+/** Opens an event stream in a page, and keeps what comes on it. */
+const listen = (url) => {
+  globalThis.seen = { messages: [], subscriptions: 0, errors: [], ends: [] };
+  globalThis.events = new EventSource(url);
+  globalThis.events.addEventListener('session', () => {
+    globalThis.seen.subscriptions += 1;
+  });
+  globalThis.events.addEventListener('message', (event) => {
+    globalThis.seen.messages.push(JSON.parse(event.data).payload);
+  });
+  globalThis.events.addEventListener('end', (event) => {
+    globalThis.seen.ends.push(JSON.parse(event.data).reason);
+  });
+  globalThis.events.onerror = () => globalThis.seen.errors.push(globalThis.events.readyState);
+};
+
+test('an EventSource comes back by itself and misses and repeats nothing', options, async () => {
+  const page = await browser.newPage();
+  // A page of the gateway's own origin: what others need is configured (CORS).
+  await page.goto(`http://${server.addresses.http}/livez`, STEP);
+  const query = 'filter=events/%23&client_id=desk&session_expiry=600&receive_maximum=2';
+  await page.evaluate(listen, `http://${server.addresses.http}/api/v1/subscribe?${query}`);
+  await reaches(page, 'subscriptions', 1);
+  const expected = [];
+  for (let number = 1; number <= 5; number += 1) {
+    expected.push(`${number}`);
+    await publish('events/one', `${number}`);
+  }
+  await reaches(page, 'messages', expected.length);
+  // A window of two: its end is where the browser comes back, with the id of the last event.
+  await reaches(page, 'subscriptions', 3);
+  const seen = await page.evaluate(() => globalThis.seen);
+  assert.deepEqual(seen.messages, expected);
+  assert.deepEqual(seen.ends, ['window', 'window']);
+  // The last of them is acknowledged by the next return only.
+  await publish('events/one', '6');
+  await reaches(page, 'messages', 6);
+  await reaches(page, 'subscriptions', 4);
+  assert.deepEqual(await page.evaluate(() => globalThis.seen.messages), [...expected, '6']);
+  await page.close();
+});
+
+test('an EventSource of a foreign page is turned away and causes nothing', options, async () => {
+  const page = await browser.newPage();
+  await page.goto(`http://${ELSEWHERE}:${pages.address().port}/`, STEP);
+  const before = await subscriptions();
+  const query = 'filter=events/%23&client_id=foreign';
+  await page.evaluate(listen, `http://${server.addresses.http}/api/v1/subscribe?${query}`);
+  await page.waitForFunction(() => globalThis.seen.errors.length > 0, null, STEP);
+  const seen = await page.evaluate(() => globalThis.seen);
+  // 2: closed, and not tried again.
+  assert.deepEqual([seen.errors, seen.subscriptions], [[2], 0]);
+  assert.equal(await subscriptions(), before);
+  await page.close();
+});
