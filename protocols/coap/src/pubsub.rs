@@ -50,7 +50,8 @@ impl Server {
             Some(Err(denial)) => Err(Err(denied(denial))),
             None => {
                 let longest = self.settings.max_client_id_bytes;
-                Err(Login::of(&request.query, from, longest))
+                let proved = self.sessions.proved(from);
+                Err(Login::of(&request.query, from, proved, longest))
             }
         }
     }

@@ -31,6 +31,7 @@ use crate::peer::Peer;
 use crate::ready::Ready;
 use crate::request::Request;
 use crate::response::Response;
+use crate::sessions::{Proved, Sessions};
 use crate::settings::{Settings, Unverified};
 use crate::transfers::Transfers;
 
@@ -60,6 +61,7 @@ pub struct Server {
     pub(crate) waker: Waker,
     pub(crate) peers: Slab<Peer>,
     by_address: HashMap<SocketAddr, usize>,
+    pub(crate) sessions: Sessions,
     /// Endpoints that have not proved that they receive.
     unverified: usize,
     pub(crate) watches: Slab<Watch>,
@@ -98,6 +100,7 @@ impl Server {
             ready,
             peers: Slab::new(),
             by_address: HashMap::new(),
+            sessions: Sessions::default(),
             unverified: 0,
             watches: Slab::new(),
             duplicates: Duplicates::new(settings.max_exchanges),
@@ -130,7 +133,9 @@ impl Server {
         &self.hasher
     }
 
-    pub(crate) fn ready(&self) -> Arc<Ready> {
+    /// What wakes the task that serves the listener: then [`Self::wake`] is due.
+    #[must_use]
+    pub fn ready(&self) -> Arc<Ready> {
         Arc::clone(&self.ready)
     }
 
@@ -208,10 +213,12 @@ impl Server {
         };
         // To ask twice changes nothing (section 4.5).
         if message.code != Code::GET {
-            match self
-                .duplicates
-                .begin(path.remote, message.id, message.kind, now)
-            {
+            match self.duplicates.begin(
+                self.sessions.endpoint(path.remote),
+                message.id,
+                message.kind,
+                now,
+            ) {
                 Seen::New => {}
                 Seen::Before(answer) => {
                     self.metrics.duplicates.add(1);
@@ -350,12 +357,15 @@ impl Server {
         }
         // Who forges addresses does not take all the places.
         let unverified = self.settings.max_endpoints.div_ceil(8);
-        if self.peers.len() >= self.settings.max_endpoints || self.unverified >= unverified {
+        let verified = self.sessions.has(path.remote);
+        let is_full = self.peers.len() >= self.settings.max_endpoints;
+        if is_full || (!verified && self.unverified >= unverified) {
             return None;
         }
-        self.unverified += 1;
+        self.unverified += usize::from(!verified);
         let first_id = self.random.next() as u16;
         let peer = self.peers.insert(Peer::new(path, first_id, now));
+        self.peers[peer].verified = verified;
         self.peers[peer].credit = len * 3;
         self.by_address.insert(path.remote, peer);
         self.schedule(peer, Some(now + REST));
@@ -414,6 +424,36 @@ impl Server {
     /// When an endpoint that rests is forgotten.
     pub(crate) fn rest_ends(&self, peer: usize) -> Instant {
         self.peers[peer].heard + REST
+    }
+
+    // ---- sessions ---------------------------------------------------------------------------
+
+    /// A session with the endpoint at this address begins, whose address is proved with that, and who it is, if it was
+    /// asked for that. One that there was before has ended.
+    pub fn session_begins(&mut self, remote: SocketAddr, proved: Option<Proved>) {
+        self.sessions.begin(remote, proved);
+    }
+
+    /// The session with the endpoint at this address has ended, and with it all that was asked for in it (RFC 7252
+    /// section 9.1): its observations end, its bodies that are not whole are given up, and whatever it is still owed is
+    /// never sent to who comes to this address next. What is in `out` for it is taken back.
+    pub fn session_ends(&mut self, remote: SocketAddr, now: Instant, out: &mut Outgoing) {
+        self.sessions.end(remote);
+        out.forget(remote);
+        self.asked.retain(|asked| asked.path.remote != remote);
+        self.pending
+            .retain(|pending| pending.exchange.path.remote != remote);
+        self.transfers.end(remote);
+        self.identities.end(remote);
+        if let Some(at) = self.peer_at(remote) {
+            let peer = &mut self.peers[at];
+            peer.outstanding = None;
+            peer.responses.clear();
+            for place in std::mem::take(&mut peer.watches) {
+                self.cancel(place, Cancel::Session, now);
+            }
+            self.forget(at);
+        }
     }
 
     // ---- time -------------------------------------------------------------------------------
