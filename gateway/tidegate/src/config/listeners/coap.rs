@@ -11,8 +11,12 @@ const MOST: u64 = 10_000_000;
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// A body may be as large as a packet of MQTT, unless the listener says otherwise: what the one publishes the other
-/// receives.
-pub(super) fn read(section: &mut Section<'_>, mqtt: &tidegate_mqtt::Settings) -> Settings {
+/// receives. Where an address is proved before a client is heard (DTLS), nothing is asked about others.
+pub(super) fn read(
+    section: &mut Section<'_>,
+    mqtt: &tidegate_mqtt::Settings,
+    is_proved: bool,
+) -> Settings {
     let mut settings = Settings::default();
     let packet = mqtt.max_packet_bytes as usize;
     settings.max_body_bytes = section.size("max_body_size", packet, 64..=LARGEST_PACKET);
@@ -49,6 +53,10 @@ pub(super) fn read(section: &mut Section<'_>, mqtt: &tidegate_mqtt::Settings) ->
         settings.confirm_interval,
         Duration::from_secs(1)..=DAY,
     );
+    if is_proved {
+        settings.unverified = Unverified::All;
+        return settings;
+    }
     settings.unverified = section.choice(
         "unverified",
         Unverified::default(),
