@@ -312,6 +312,7 @@ fn a_certificate_that_cannot_be_read_at_the_start_ends_it_with_a_word() {
         "listeners.wss",
         "listeners.quic",
         "listeners.coap",
+        "listeners.coaps",
         "http",
     ];
     for bind in binds {

@@ -1,5 +1,6 @@
 //! One engine: a handshake under way, or the session that it has become.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -9,7 +10,7 @@ use tidegate_tls::ClientCertificate;
 
 use crate::callbacks::{self, Asked};
 use crate::record;
-use crate::{Credentials, Failure, Method, Output, SessionId, Who};
+use crate::{Credentials, Failure, Method, Output, Path, SessionId, Who};
 
 /// The largest plaintext of a record.
 pub(crate) const MAX_PLAINTEXT: usize = 1 << 14;
@@ -25,6 +26,8 @@ pub(crate) struct Association {
     /// The random of the client's hello, which tells one handshake from another.
     pub(crate) random: [u8; 32],
     pub(crate) method: Method,
+    /// The address of ours that the client speaks to.
+    pub(crate) local: Option<IpAddr>,
     pub(crate) dtls: Dtls,
     pub(crate) who: Option<Who>,
     /// When it ends unless something comes: a handshake as a whole, a session since its client was last heard.
@@ -62,6 +65,7 @@ impl Association {
         number: u64,
         random: [u8; 32],
         method: Method,
+        local: Option<IpAddr>,
         dtls: Dtls,
         deadline: Instant,
     ) -> Self {
@@ -69,6 +73,7 @@ impl Association {
             number,
             random,
             method,
+            local,
             dtls,
             who: None,
             deadline,
@@ -131,7 +136,11 @@ impl Association {
                     {
                         self.next_plain = last.saturating_add(1);
                     }
-                    out.transmit(session.peer, datagram);
+                    let path = Path {
+                        peer: session.peer,
+                        local: self.local,
+                    };
+                    out.transmit(path, datagram);
                 }
                 dimpl::Output::BufferTooSmall { needed } => buffer.resize(needed, 0),
                 dimpl::Output::Timeout(at) => {

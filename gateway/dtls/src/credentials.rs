@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use rustls::pki_types::CertificateDer;
 use tidegate_tls::{
     CertificateFiles, ClientAuth, Followed, Identity, MinVersion, Outcome, Resumption, Settings,
-    is_open_to_others, read_file,
+    Status, is_open_to_others, read_file,
 };
 
 use crate::callbacks;
@@ -51,10 +51,23 @@ pub struct Credentials {
     keys: Option<Arc<ArcSwap<PskKeys>>>,
     identity: Option<Arc<Identity>>,
     pair: ArcSwapOption<Pair>,
-    /// Digest of what was found in the file of pre-shared keys the last time anybody looked.
-    seen: Mutex<Seen>,
-    /// Why what is in the files now is not in use.
-    last_error: Mutex<Option<String>>,
+    reloads: Mutex<Reloads>,
+}
+
+/// What is remembered from one look at the files to the next, beyond what [`Identity`] does.
+#[derive(Debug)]
+struct Reloads {
+    /// What was found in the file of pre-shared keys the last time anybody looked.
+    seen: Seen,
+    /// What worked then and should not stay as it is, beyond what TLS would say.
+    warnings: Vec<String>,
+    /// Why the keys as they are now are not in use.
+    keys_error: Option<String>,
+    /// Why a certificate that is good for TLS is not good for DTLS.
+    pair_error: Option<String>,
+    keys_succeeded: u64,
+    keys_failed: u64,
+    pairs_failed: u64,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -72,6 +85,80 @@ pub(crate) struct Pair {
     pub(crate) scheme: u16,
 }
 
+impl CredentialSettings {
+    /// What a listener of these settings would say of the files, without one: what works and should not stay as it is.
+    /// Without a certificate in the settings the rest is checked all the same. Nothing goes to the log.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with which file.
+    pub fn read(&self) -> Result<Vec<String>, LoadError> {
+        self.check()?;
+        if let Some(path) = self.psk_file() {
+            PskKeys::read(path)?;
+        }
+        let mut warnings = Status::read(&self.tls())?.warnings;
+        if let Some(files) = &self.certificate {
+            Pair::read(files)?;
+        }
+        warnings.extend(self.warnings());
+        Ok(warnings)
+    }
+
+    /// What is wrong whatever is in the files.
+    fn check(&self) -> Result<(), LoadError> {
+        if matches!(self.client, ClientAuth::Optional(_)) {
+            return Err(LoadError::OptionalClientAuth);
+        }
+        if self.psk_hint.as_ref().is_some_and(|it| it.len() > 128) {
+            return Err(LoadError::Hint);
+        }
+        Ok(())
+    }
+
+    /// The certificates as TLS would have them: it reads and checks them.
+    fn tls(&self) -> Settings {
+        Settings {
+            certificates: self.certificate.iter().cloned().collect(),
+            client: self.client.clone(),
+            min_version: MinVersion::Tls12,
+            alpn: Vec::new(),
+            resumption: Resumption::Off,
+        }
+    }
+
+    fn psk_file(&self) -> Option<&Path> {
+        match &self.psk {
+            Some(PskSource::File(path)) => Some(path),
+            _ => None,
+        }
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        if let Some(path) = self.psk_file()
+            && is_open_to_others(path)
+        {
+            let path = path.display();
+            warnings.push(format!(
+                "{path}: the pre-shared keys can be read by other users; its mode should be 0600"
+            ));
+        }
+        // Who is to verify the certificate has the root anyway.
+        if let Some(files) = &self.certificate
+            && files
+                .read()
+                .is_ok_and(|(chain, _)| chain.iter().skip(1).any(|it| !is_root(it)))
+        {
+            let path = files.chain.display();
+            warnings.push(format!(
+                "{path}: DTLS clients are sent the first certificate only; they must know who issued it"
+            ));
+        }
+        warnings
+    }
+}
+
 impl Credentials {
     /// Reads the files for the first time. `listener` is the name for the log.
     ///
@@ -79,12 +166,7 @@ impl Credentials {
     ///
     /// What is wrong with which file.
     pub fn load(listener: &str, settings: CredentialSettings) -> Result<Arc<Self>, LoadError> {
-        if matches!(settings.client, ClientAuth::Optional(_)) {
-            return Err(LoadError::OptionalClientAuth);
-        }
-        if settings.psk_hint.as_ref().is_some_and(|it| it.len() > 128) {
-            return Err(LoadError::Hint);
-        }
+        settings.check()?;
         let mut seen = Seen::Nothing;
         let keys = match &settings.psk {
             None => None,
@@ -98,34 +180,34 @@ impl Credentials {
         let (identity, pair) = match &settings.certificate {
             None => (None, None),
             Some(files) => {
-                let tls = Settings {
-                    certificates: vec![files.clone()],
-                    client: settings.client.clone(),
-                    min_version: MinVersion::Tls12,
-                    alpn: Vec::new(),
-                    resumption: Resumption::Off,
-                };
                 // First, because what it says is more specific.
-                let identity = Identity::load(listener, tls)?;
+                let identity = Identity::load(listener, settings.tls())?;
                 (Some(identity), Some(Arc::new(Pair::read(files)?)))
             }
         };
         if keys.is_none() && identity.is_none() {
             return Err(LoadError::NothingConfigured);
         }
-        let credentials = Self {
+        let warnings = settings.warnings();
+        for warning in &warnings {
+            warn_of(listener, warning);
+        }
+        Ok(Arc::new(Self {
             listener: listener.to_owned(),
             settings,
             keys: keys.map(|keys| Arc::new(ArcSwap::from_pointee(keys))),
             identity,
             pair: ArcSwapOption::new(pair),
-            seen: Mutex::new(seen),
-            last_error: Mutex::default(),
-        };
-        for warning in credentials.warnings() {
-            tracing::warn!(listener, warning, "The listener's keys need attention.");
-        }
-        Ok(Arc::new(credentials))
+            reloads: Mutex::new(Reloads {
+                seen,
+                warnings,
+                keys_error: None,
+                pair_error: None,
+                keys_succeeded: 0,
+                keys_failed: 0,
+                pairs_failed: 0,
+            }),
+        }))
     }
 
     /// The listener's name.
@@ -134,10 +216,22 @@ impl Credentials {
         &self.listener
     }
 
-    /// Certificates in use and whom they trust, if there are any: to tell about their expiry.
+    /// Certificates in use, expiry, what should not stay as it is, and reloads: of certificates and of keys together.
     #[must_use]
-    pub fn identity(&self) -> Option<&Arc<Identity>> {
-        self.identity.as_ref()
+    pub fn status(&self) -> Status {
+        let identity = self.identity.as_ref();
+        let mut status = identity.map_or_else(Status::default, |identity| identity.status());
+        let reloads = self.reloads.lock();
+        status.warnings.extend(reloads.warnings.iter().cloned());
+        // What TLS took and DTLS did not was not taken.
+        status.reloads_succeeded += reloads.keys_succeeded;
+        status.reloads_succeeded -= reloads.pairs_failed;
+        status.reloads_failed += reloads.keys_failed + reloads.pairs_failed;
+        let errors = [status.last_error.take()].into_iter();
+        let errors = errors.chain([reloads.pair_error.clone(), reloads.keys_error.clone()]);
+        let errors: Vec<String> = errors.flatten().collect();
+        status.last_error = Some(errors.join("; ")).filter(|said| !said.is_empty());
+        status
     }
 
     /// How many pre-shared keys there are.
@@ -146,42 +240,13 @@ impl Credentials {
         self.keys.as_ref().map_or(0, |keys| keys.load().len())
     }
 
-    fn psk_file(&self) -> Option<&Path> {
-        match &self.settings.psk {
-            Some(PskSource::File(path)) => Some(path),
-            _ => None,
-        }
-    }
-
-    /// What works and should not stay as it is, beyond what [`Identity::status`] says.
-    #[must_use]
-    pub fn warnings(&self) -> Vec<String> {
-        let mut warnings = Vec::new();
-        if let Some(path) = self.psk_file()
-            && is_open_to_others(path)
-        {
-            let path = path.display();
-            warnings.push(format!(
-                "{path}: the pre-shared keys can be read by other users; its mode should be 0600"
-            ));
-        }
-        if let Some(files) = &self.settings.certificate
-            && files.read().is_ok_and(|(chain, _)| chain.len() > 1)
-        {
-            let path = files.chain.display();
-            warnings.push(format!(
-                "{path}: DTLS clients are sent the first certificate only; they must know who issued it"
-            ));
-        }
-        warnings
-    }
-
     /// Reads all files again and takes what has changed into use if it is good. Blocks for as long as reading takes: not
     /// for asynchronous threads.
     pub fn check(&self) -> Outcome {
         let keys = self.check_keys();
         let certificate = self.check_certificate();
-        // The worse of the two.
+        let warnings = self.check_warnings();
+        // The worst of them.
         [
             Outcome::Failed,
             Outcome::Replaced,
@@ -189,29 +254,30 @@ impl Credentials {
             Outcome::Unchanged,
         ]
         .into_iter()
-        .find(|outcome| [keys, certificate].contains(outcome))
+        .find(|outcome| [keys, certificate, warnings].contains(outcome))
         .unwrap_or(Outcome::Unchanged)
     }
 
     fn check_keys(&self) -> Outcome {
-        let (Some(path), Some(keys)) = (self.psk_file(), &self.keys) else {
+        let (Some(path), Some(keys)) = (self.settings.psk_file(), &self.keys) else {
             return Outcome::Unchanged;
         };
-        let mut seen = self.seen.lock();
+        let mut reloads = self.reloads.lock();
         let text = read_file(path);
         let now = match &text {
             Ok(text) => Seen::of(text),
             Err(error) => Seen::Unreadable(error.to_string()),
         };
-        if *seen == now {
+        if reloads.seen == now {
             return Outcome::Unchanged;
         }
-        *self.last_error.lock() = None;
-        *seen = now;
+        reloads.keys_error = None;
+        reloads.seen = now;
         let read = text.map_err(LoadError::from);
         match read.and_then(|text| PskKeys::parse(path, &text)) {
             Ok(new) => {
                 keys.store(Arc::new(new));
+                reloads.keys_succeeded += 1;
                 tracing::info!(
                     listener = self.listener,
                     "The listener's pre-shared keys have changed and are in use."
@@ -220,6 +286,8 @@ impl Credentials {
             }
             Err(error) => {
                 self.complain(&error);
+                reloads.keys_failed += 1;
+                reloads.keys_error = Some(error.to_string());
                 Outcome::Failed
             }
         }
@@ -231,11 +299,14 @@ impl Credentials {
         };
         let outcome = identity.check();
         if outcome == Outcome::Replaced {
-            *self.last_error.lock() = None;
+            let mut reloads = self.reloads.lock();
+            reloads.pair_error = None;
             match Pair::read(files) {
                 Ok(pair) => self.pair.store(Some(Arc::new(pair))),
                 Err(error) => {
                     self.complain(&error);
+                    reloads.pairs_failed += 1;
+                    reloads.pair_error = Some(error.to_string());
                     return Outcome::Failed;
                 }
             }
@@ -243,8 +314,20 @@ impl Credentials {
         outcome
     }
 
+    /// What is in use may be as it was; the modes of files are not always.
+    fn check_warnings(&self) -> Outcome {
+        let mut reloads = self.reloads.lock();
+        let now = self.settings.warnings();
+        if reloads.warnings == now {
+            return Outcome::Unchanged;
+        }
+        let new = now.iter().filter(|it| !reloads.warnings.contains(it));
+        new.for_each(|warning| warn_of(&self.listener, warning));
+        reloads.warnings = now;
+        Outcome::Warned
+    }
+
     fn complain(&self, error: &LoadError) {
-        *self.last_error.lock() = Some(error.to_string());
         tracing::error!(
             listener = self.listener,
             %error,
@@ -282,7 +365,7 @@ impl Followed for Credentials {
     fn paths(&self) -> Vec<PathBuf> {
         let tls = self.identity.as_deref().map(Followed::paths);
         let mut paths = tls.unwrap_or_default();
-        paths.extend(self.psk_file().map(Path::to_owned));
+        paths.extend(self.settings.psk_file().map(Path::to_owned));
         paths
     }
 
@@ -294,7 +377,11 @@ impl Followed for Credentials {
         if let Some(identity) = &self.identity {
             Followed::remind(&**identity);
         }
-        if let Some(error) = &*self.last_error.lock() {
+        let reloads = self.reloads.lock();
+        for error in [&reloads.pair_error, &reloads.keys_error]
+            .into_iter()
+            .flatten()
+        {
             tracing::error!(
                 listener = self.listener,
                 error,
@@ -342,6 +429,17 @@ impl Pair {
             scheme,
         })
     }
+}
+
+fn warn_of(listener: &str, warning: &str) {
+    tracing::warn!(listener, warning, "The listener's keys need attention.");
+}
+
+/// Whether a certificate was issued by its subject.
+fn is_root(certificate: &[u8]) -> bool {
+    use x509_parser::prelude::{FromDer, X509Certificate};
+    X509Certificate::from_der(certificate)
+        .is_ok_and(|(_, it)| it.subject().as_raw() == it.issuer().as_raw())
 }
 
 /// In words.

@@ -1,6 +1,6 @@
 //! From a ClientHello to a handshake: the cookie, who is let in, and an engine that is told what it has missed.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -14,7 +14,7 @@ use crate::hello::{Choice, Hello, Offer, Unreadable};
 use crate::record;
 use crate::reply::{self, Alert};
 use crate::server::{Input, Place, Which, later};
-use crate::{Dropped, Failure, Method, Output, Server};
+use crate::{Dropped, Failure, Method, Output, Path, Server};
 
 /// Requests for a cookie that one client may need, because of cookies that were too old.
 const MAX_REQUESTS: u16 = 4;
@@ -22,11 +22,12 @@ const MAX_REQUESTS: u16 = 4;
 impl Server {
     pub(crate) fn hello(
         &mut self,
-        peer: SocketAddr,
+        path: Path,
         datagram: &[u8],
         now: Instant,
         out: &mut impl Output,
     ) {
+        let peer = path.peer;
         self.counters.hello();
         let hello = match Hello::read(datagram) {
             Ok(hello) => hello,
@@ -73,7 +74,7 @@ impl Server {
             if let Ok(good) = <[u8; COOKIE]>::try_from(cookie)
                 && (self.cookies).is_good(&good, peer, &hello, choice, now, &mut self.scratch)
             {
-                return self.begin(peer, &hello, choice, good, pair, now, out);
+                return self.begin(path, &hello, choice, good, pair, now, out);
             }
             self.counters.drop_of(Dropped::BadCookie);
             if thirteen {
@@ -81,19 +82,19 @@ impl Server {
                 return;
             }
         }
-        self.request_cookie(peer, &hello, choice, now, out);
+        self.request_cookie(path, &hello, choice, now, out);
     }
 
     fn request_cookie(
         &mut self,
-        peer: SocketAddr,
+        path: Path,
         hello: &Hello<'_>,
         choice: Option<Choice>,
         now: Instant,
         out: &mut impl Output,
     ) {
         let reply = &mut self.scratch;
-        let cookie = self.cookies.make(peer, hello, choice, now, reply);
+        let cookie = self.cookies.make(path.peer, hello, choice, now, reply);
         let sequence = record::sequence(hello.record);
         if let Some(Choice::Certificate13(suite)) = choice {
             reply::hello_retry_request(reply, sequence, suite, &cookie);
@@ -101,14 +102,14 @@ impl Server {
             reply::hello_verify_request(reply, sequence, hello.message, &cookie);
         }
         self.counters.cookie();
-        out.transmit(peer, reply);
+        out.transmit(path, reply);
     }
 
     /// The address is verified.
     #[expect(clippy::too_many_arguments, reason = "all that is known of a hello")]
     fn begin(
         &mut self,
-        peer: SocketAddr,
+        path: Path,
         hello: &Hello<'_>,
         choice: Option<Choice>,
         cookie: [u8; COOKIE],
@@ -116,9 +117,10 @@ impl Server {
         now: Instant,
         out: &mut impl Output,
     ) {
+        let peer = path.peer;
         let begun = self
             .admit(peer, hello, choice, now)
-            .and_then(|choice| self.start(hello, choice, cookie, pair, now));
+            .and_then(|choice| self.start(path.local, hello, choice, cookie, pair, now));
         let association = match begun {
             Ok(association) => association,
             Err(why) => {
@@ -126,7 +128,7 @@ impl Server {
                 self.told(peer, why);
                 if let Some(alert) = alert_for(why) {
                     reply::alert(&mut self.scratch, record::sequence(hello.record), alert);
-                    out.transmit(peer, &self.scratch);
+                    out.transmit(path, &self.scratch);
                 }
                 return;
             }
@@ -181,6 +183,7 @@ impl Server {
     /// Makes an engine, and shows it all that has happened without it.
     fn start(
         &mut self,
+        local: Option<IpAddr>,
         hello: &Hello<'_>,
         choice: Choice,
         cookie: [u8; COOKIE],
@@ -225,8 +228,8 @@ impl Server {
             .map_err(broken)?;
         let deadline = later(now, self.settings.handshake_timeout);
         self.next_number += 1;
-        let mut association =
-            Association::new(self.next_number, hello.random, method, dtls, deadline);
+        let number = self.next_number;
+        let mut association = Association::new(number, hello.random, method, local, dtls, deadline);
         // The first record has the number of the one that it answers (RFC 6347, 4.2.1).
         association.shift = record::sequence(hello.record).saturating_sub(plain);
         Ok(association)

@@ -33,6 +33,6 @@ pub use credentials::{CredentialSettings, Credentials, PskSource};
 pub use load_error::LoadError;
 pub use psk::{PskKeys, PskProblem};
 pub use server::Server;
-pub use session::{Output, SendError, SessionId, Who};
+pub use session::{Output, Path, SendError, SessionId, Who};
 pub use settings::Settings;
 pub use setup_error::SetupError;

@@ -25,8 +25,8 @@ use crate::rate::Rate;
 use crate::record::{self, Kind};
 use crate::reply;
 use crate::{
-    Counters, Credentials, Dropped, End, Failure, Method, Output, SendError, SessionId, Settings,
-    SetupError, Who,
+    Counters, Credentials, Dropped, End, Failure, Method, Output, Path, SendError, SessionId,
+    Settings, SetupError, Who,
 };
 
 /// Datagrams of a handshake that wait for one that is missing.
@@ -147,13 +147,8 @@ impl Server {
     }
 
     /// A datagram has come.
-    pub fn receive(
-        &mut self,
-        peer: SocketAddr,
-        datagram: &[u8],
-        now: Instant,
-        out: &mut impl Output,
-    ) {
+    pub fn receive(&mut self, path: Path, datagram: &[u8], now: Instant, out: &mut impl Output) {
+        let peer = path.peer;
         if datagram.len() > self.settings.max_datagram {
             return self.counters.drop_of(Dropped::TooLarge);
         }
@@ -161,7 +156,7 @@ impl Server {
             return self.counters.drop_of(Dropped::Malformed);
         };
         if kind == Kind::ClientHello {
-            return self.hello(peer, datagram, now, out);
+            return self.hello(path, datagram, now, out);
         }
         let Some(place) = self.places.get(&peer) else {
             return self.counters.drop_of(Dropped::NoSession);
@@ -238,6 +233,14 @@ impl Server {
             self.end(peer, End::Local, now, out);
             self.abandon(peer, Failure::Shutdown);
         }
+    }
+
+    /// The session that there is at an address.
+    #[must_use]
+    pub fn session(&self, peer: SocketAddr) -> Option<SessionId> {
+        let association = self.places.get(&peer)?.session.as_ref()?;
+        let number = association.number;
+        Some(SessionId { peer, number })
     }
 
     /// Who is at the other end of a session.
@@ -390,7 +393,8 @@ impl Server {
             && let Some(alert) = alert_for(why)
         {
             reply::alert(&mut self.scratch, association.next_plain, alert);
-            out.transmit(peer, &self.scratch);
+            let local = association.local;
+            out.transmit(Path { peer, local }, &self.scratch);
         }
         self.abandon(peer, why);
     }

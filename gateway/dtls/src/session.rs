@@ -1,11 +1,20 @@
 //! What a server tells about its sessions.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use tidegate_tls::ClientCertificate;
 
 use crate::{End, Method};
+
+/// Between whom datagrams go: what is said leaves from the address that was spoken to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Path {
+    /// The client's address.
+    pub peer: SocketAddr,
+    /// The address of ours, where it is known.
+    pub local: Option<IpAddr>,
+}
 
 /// A session, for as long as it lives; no later one has the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -35,8 +44,8 @@ pub enum Who {
 
 /// Where what a server does goes. Called while the server is at work: answers come afterwards.
 pub trait Output {
-    /// A datagram is to be sent.
-    fn transmit(&mut self, peer: SocketAddr, datagram: &[u8]);
+    /// A datagram is to be sent: from the address that the client's hello came to.
+    fn transmit(&mut self, path: Path, datagram: &[u8]);
     /// A session has begun. One that there was at the address before has ended already.
     fn established(&mut self, session: SessionId, who: &Who, method: Method);
     /// A client has sent this.

@@ -13,10 +13,19 @@ use tidegate_dtls::{
 };
 use tidegate_tls::{ClientAuth, ClientCa, Outcome, Watcher};
 
+/// What is said without a listener is what one says.
 fn problem(settings: CredentialSettings) -> String {
+    let said = settings.read().map(|_| ());
+    let said = said.map_err(|error| error.to_string());
     match Credentials::load("coaps", settings) {
-        Ok(_) => "none".to_owned(),
-        Err(error) => error.to_string(),
+        Ok(_) => {
+            assert_eq!(said, Ok(()));
+            "none".to_owned()
+        }
+        Err(error) => {
+            assert_eq!(said, Err(error.to_string()));
+            error.to_string()
+        }
     }
 }
 
@@ -25,7 +34,8 @@ fn what_cannot_be_used_is_told_at_the_start() {
     let house = House::new();
     let mut nothing = house.settings.clone();
     (nothing.psk, nothing.certificate) = (None, None);
-    assert!(problem(nothing).contains("neither pre-shared keys nor a certificate"));
+    let nothing = Credentials::load("coaps", nothing).unwrap_err().to_string();
+    assert!(nothing.contains("neither pre-shared keys nor a certificate"));
 
     let mut optional = house.settings.clone();
     optional.client = ClientAuth::Optional(ClientCa {
@@ -147,7 +157,7 @@ fn pre_shared_keys_follow_their_file_and_sessions_go_on() {
     let file = house.folder.write("psk", &format!("a:{first}\n"));
     house.settings.psk = Some(PskSource::File(file.clone()));
     let credentials = house.credentials();
-    assert!(credentials.warnings().is_empty());
+    assert!(credentials.status().warnings.is_empty());
     assert_eq!(credentials.check(), Outcome::Unchanged);
     let mut wire = Wire::new(Settings::default(), credentials.clone());
     let mut client = Client::psk(address(CLIENT), "a", &[0x11; 16], wire.now);
@@ -167,9 +177,15 @@ fn pre_shared_keys_follow_their_file_and_sessions_go_on() {
     assert!(can_connect(&mut wire, 4, "b", &[0x11; 16]));
     assert!(client.is_served(&mut wire, session));
 
+    let status = credentials.status();
+    assert_eq!((status.reloads_succeeded, status.reloads_failed), (1, 0));
+
     // One bad line, and all is as it was.
     house.folder.write("psk", &format!("c:{second}\nb:1\n"));
     assert_eq!(credentials.check(), Outcome::Failed);
+    let status = credentials.status();
+    assert_eq!((status.reloads_succeeded, status.reloads_failed), (1, 1));
+    assert!(status.last_error.unwrap().contains("line 2"));
     assert_eq!(credentials.check(), Outcome::Unchanged);
     assert!(can_connect(&mut wire, 5, "b", &[0x11; 16]));
     assert!(!can_connect(&mut wire, 6, "c", &[0x22; 16]));
@@ -206,23 +222,33 @@ fn keys_that_others_can_read_are_warned_of() {
         .folder
         .write("psk", &format!("a:{}\n", "11".repeat(16)));
     fs::set_permissions(&file, fs::Permissions::from_mode(0o640)).unwrap();
-    house.settings.psk = Some(PskSource::File(file));
-    let warnings = house.credentials().warnings();
+    house.settings.psk = Some(PskSource::File(file.clone()));
+    let credentials = house.credentials();
+    let warnings = credentials.status().warnings;
     assert_eq!(warnings.len(), 1);
     assert!(
         warnings[0].contains("its mode should be 0600"),
         "{warnings:?}"
     );
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+    assert_eq!(credentials.check(), Outcome::Warned);
+    assert!(credentials.status().warnings.is_empty());
+    assert_eq!(credentials.check(), Outcome::Unchanged);
 }
 
 #[test]
-fn a_chain_is_warned_of_because_only_its_first_certificate_is_sent() {
+fn a_chain_with_something_between_is_warned_of_because_only_its_first_certificate_is_sent() {
     let house = House::new();
     let leaf = house.authority.issue(&server_named("localhost"));
     house.folder.write_leaf("server", &leaf);
+    // Who is to verify the certificate has the root anyway.
     let chain = format!("{}{}", leaf.pem, house.authority.pem());
     house.folder.write("server.crt", &chain);
-    let warnings = house.credentials().warnings();
+    assert!(house.credentials().status().warnings.is_empty());
+    let between = house.authority.issue(&server_named("between"));
+    let chain = format!("{}{}", leaf.pem, between.pem);
+    house.folder.write("server.crt", &chain);
+    let warnings = house.credentials().status().warnings;
     assert_eq!(warnings.len(), 1);
     assert!(
         warnings[0].contains("the first certificate only"),
@@ -258,8 +284,15 @@ fn certificates_and_authorities_follow_their_files_and_sessions_go_on() {
     assert_eq!(shown, Some(&server.dtls.certificate));
     assert!(matches!(wire.events()[..], [Event::Established(..)]));
 
+    let status = credentials.status();
+    assert_eq!((status.reloads_succeeded, status.reloads_failed), (1, 0));
+    assert_eq!(status.certificates.len(), 1);
+
     house.folder.write("server.key", "nonsense");
     assert_eq!(credentials.check(), Outcome::Failed);
+    let status = credentials.status();
+    assert_eq!((status.reloads_succeeded, status.reloads_failed), (1, 1));
+    assert!(status.last_error.unwrap().contains("server.key"));
     Client::certificate12(address("127.0.0.1:4"), &leaf, wire.now).connect(&mut wire);
 }
 

@@ -3,7 +3,7 @@
 mod support;
 
 use allocation_counter::{AllocationInfo, measure};
-use support::{CLIENT, Client, House, KEY, Wire, address, client_named};
+use support::{CLIENT, Client, House, KEY, Wire, address, client_named, to_us};
 use tidegate_dtls::{Method, Settings};
 
 fn clients(house: &House, wire: &Wire) -> [(Client, Method); 3] {
@@ -47,7 +47,7 @@ fn a_session_that_is_idle_holds_little() {
                 let mut answers = Vec::new();
                 let used = server_side(&mut wire, |wire| {
                     wire.server
-                        .receive(client.address, &datagram, wire.now, &mut wire.log);
+                        .receive(to_us(client.address), &datagram, wire.now, &mut wire.log);
                     answers = std::mem::take(&mut wire.log.sent).into();
                 });
                 let here: usize = answers
@@ -82,7 +82,7 @@ fn a_datagram_of_a_session_allocates_only_what_the_engine_does() {
         }
         struct Nowhere;
         impl tidegate_dtls::Output for Nowhere {
-            fn transmit(&mut self, _: std::net::SocketAddr, _: &[u8]) {}
+            fn transmit(&mut self, _: tidegate_dtls::Path, _: &[u8]) {}
             fn established(
                 &mut self,
                 _: tidegate_dtls::SessionId,
@@ -98,7 +98,7 @@ fn a_datagram_of_a_session_allocates_only_what_the_engine_does() {
         let now = wire.now;
         let received = measure(|| {
             wire.server
-                .receive(client.address, &datagram, now, &mut Nowhere);
+                .receive(to_us(client.address), &datagram, now, &mut Nowhere);
         });
         let sent = measure(|| {
             let sent = wire.server.send(session, b"pong", now, &mut Nowhere);
@@ -111,7 +111,7 @@ fn a_datagram_of_a_session_allocates_only_what_the_engine_does() {
         // A datagram that is for nobody costs nothing.
         let nobody = measure(|| {
             wire.server
-                .receive(address("127.0.0.1:9"), &datagram, now, &mut Nowhere);
+                .receive(to_us(address("127.0.0.1:9")), &datagram, now, &mut Nowhere);
         });
         assert_eq!(nobody.count_total, 0, "{method:?}");
     }

@@ -32,17 +32,26 @@ pub(crate) fn check(sources: &Sources) -> Exit {
 fn check_files(config: &Config) -> bool {
     let mut good = true;
     for listener in &config.listeners {
-        let Some(tls) = &listener.tls else { continue };
         let name = &listener.name;
-        match Status::read(&tls.settings) {
-            Ok(status) => {
-                for warning in status.warnings {
-                    eprintln!("warning: listener {name}: {warning}");
+        let of_tls = listener.tls.iter().map(|tls| {
+            let status = Status::read(&tls.settings).map(|status| status.warnings);
+            status.map_err(|error| error.to_string())
+        });
+        let of_dtls = listener.dtls.iter().map(|dtls| {
+            let warnings = dtls.credentials.read();
+            warnings.map_err(|error| error.to_string())
+        });
+        for read in of_tls.chain(of_dtls) {
+            match read {
+                Ok(warnings) => {
+                    for warning in warnings {
+                        eprintln!("warning: listener {name}: {warning}");
+                    }
                 }
-            }
-            Err(error) => {
-                eprintln!("error: listener {name}: {error}");
-                good = false;
+                Err(error) => {
+                    eprintln!("error: listener {name}: {error}");
+                    good = false;
+                }
             }
         }
     }

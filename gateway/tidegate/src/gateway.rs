@@ -2,7 +2,7 @@
 
 use std::net::UdpSocket;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use tidegate_api::{Api, Check};
@@ -12,10 +12,10 @@ use tidegate_quic::{Server, code};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::control::Control;
 use crate::drain::Drain;
-use crate::listener::Listener;
+use crate::listener::{Dtls, Listener};
 use crate::listeners::{Bound, Socket};
 use crate::metrics::Metrics;
 use crate::store::Kept;
@@ -57,6 +57,11 @@ enum Serving {
     Tcp(TcpListener),
     Quic(Arc<Server>),
     Coap(UdpSocket, tidegate_coap::Settings),
+    Coaps(
+        UdpSocket,
+        tidegate_coap::Settings,
+        Box<tidegate_dtls::Server>,
+    ),
 }
 
 /// Everything that serves clients.
@@ -96,11 +101,17 @@ impl Gateway {
         } in listeners
         {
             let identity = identities.by_listener.get(&listener.name).cloned();
-            let mut counts = None;
+            let (mut counts, mut dtls) = (None, None);
             let serving = match socket {
                 Socket::Tcp(socket) => Serving::Tcp(socket),
                 Socket::Udp(socket) if let Some(settings) = listener.coap.clone() => {
-                    Serving::Coap(socket, settings)
+                    match secure(&listener, identities)? {
+                        None => Serving::Coap(socket, settings),
+                        Some((shown, server)) => {
+                            dtls = Some(shown);
+                            Serving::Coaps(socket, settings, server)
+                        }
+                    }
                 }
                 Socket::Udp(socket) => {
                     let server = crate::quic::server(config, &listener, identity.as_ref(), socket);
@@ -110,7 +121,8 @@ impl Gateway {
                     Serving::Quic(server)
                 }
             };
-            bound.push((Listener::new(listener, &mqtt, identity, counts), serving));
+            let listener = Listener::new(listener, &mqtt, identity, counts, dtls);
+            bound.push((listener, serving));
         }
         let listeners = bound.iter().map(|(listener, _)| Arc::clone(listener));
         metrics.begin(&bus, &kept, &mqtt, &api, listeners.collect());
@@ -149,6 +161,11 @@ impl Gateway {
                     self.listeners
                         .spawn(listener.serve_coap(socket, bus, settings, drain))
                 }
+                Serving::Coaps(socket, settings, dtls) => {
+                    let bus = Arc::clone(&self.bus);
+                    self.listeners
+                        .spawn(listener.serve_coaps(socket, bus, settings, dtls, drain))
+                }
             };
         }
     }
@@ -169,6 +186,31 @@ impl Gateway {
         self.housekeeping.shutdown().await;
         self.kept.close().await;
     }
+}
+
+/// The server side of DTLS, if the listener has it under CoAP.
+fn secure(
+    listener: &config::Listener,
+    identities: &Identities,
+) -> anyhow::Result<Option<(Dtls, Box<tidegate_dtls::Server>)>> {
+    let Some(dtls) = &listener.dtls else {
+        return Ok(None);
+    };
+    let named = || format!("listener {}", listener.name);
+    let credentials = identities.of_dtls.get(&listener.name);
+    let credentials = credentials.context("DTLS needs credentials");
+    let shown = Dtls {
+        credentials: Arc::clone(credentials.with_context(named)?),
+        counters: Arc::default(),
+    };
+    let server = tidegate_dtls::Server::new(
+        dtls.settings.clone(),
+        Arc::clone(&shown.credentials),
+        Arc::clone(&shown.counters),
+        Instant::now(),
+    );
+    let server = server.with_context(named)?;
+    Ok(Some((shown, Box::new(server))))
 }
 
 /// Answers `tidegate data`. Without it the gateway serves its clients as well.

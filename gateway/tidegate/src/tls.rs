@@ -1,5 +1,5 @@
-//! The TLS listeners' certificates: loaded before anything is bound, looked at again when their files
-//! change, and the local certificate for those that name none.
+//! The certificates and pre-shared keys of listeners over TLS and DTLS: loaded before anything is bound, looked at again
+//! when their files change, and the local certificate for those that name none.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -9,8 +9,9 @@ use std::time::{Duration, SystemTime};
 use anyhow::Context as _;
 use parking_lot::Mutex;
 use tidegate_api::Check;
+use tidegate_dtls::Credentials;
 use tidegate_tls::local::LocalCertificates;
-use tidegate_tls::{Identity, Watcher};
+use tidegate_tls::{CertificateFiles, Followed, Identity, Status, Watcher};
 
 use crate::config::Config;
 use crate::signals::Hangups;
@@ -18,10 +19,13 @@ use crate::signals::Hangups;
 /// How often the local certificate is looked at: it is renewed weeks before it is due.
 const LOCAL_CHECK: Duration = Duration::from_secs(12 * 3600);
 
-/// What each TLS listener shows, by the listener's name.
+/// What each listener shows, by the listener's name.
 #[derive(Debug, Default)]
 pub(crate) struct Identities {
+    /// Of those over TLS and QUIC.
     pub(crate) by_listener: BTreeMap<String, Arc<Identity>>,
+    /// Of those over DTLS.
+    pub(crate) of_dtls: BTreeMap<String, Arc<Credentials>>,
     /// The local certificate, if a listener shows it.
     local: Option<LocalCertificates>,
 }
@@ -57,17 +61,7 @@ impl Identities {
             let Some(tls) = &listener.tls else { continue };
             let mut settings = tls.settings.clone();
             if settings.certificates.is_empty() {
-                let local = match identities.local.take() {
-                    Some(local) => local,
-                    None => LocalCertificates::ensure(
-                        &local_directory(&config.node.data_dir),
-                        &host_name(),
-                        SystemTime::now(),
-                    )
-                    .context("the local certificate cannot be made")?,
-                };
-                settings.certificates.push(local.files());
-                identities.local = Some(local);
+                settings.certificates.push(identities.local(config)?);
             }
             let identity = Identity::load(&listener.name, settings)
                 .with_context(|| format!("the TLS of listener {}", listener.name))?;
@@ -75,7 +69,33 @@ impl Identities {
                 .by_listener
                 .insert(listener.name.clone(), identity);
         }
+        for listener in &config.listeners {
+            let Some(dtls) = &listener.dtls else { continue };
+            let mut settings = dtls.credentials.clone();
+            if dtls.shows_local() {
+                settings.certificate = Some(identities.local(config)?);
+            }
+            let credentials = Credentials::load(&listener.name, settings)
+                .with_context(|| format!("the DTLS of listener {}", listener.name))?;
+            identities
+                .of_dtls
+                .insert(listener.name.clone(), credentials);
+        }
         Ok(identities)
+    }
+
+    /// The local certificate, made if there is none.
+    fn local(&mut self, config: &Config) -> anyhow::Result<CertificateFiles> {
+        let local = match self.local.take() {
+            Some(local) => local,
+            None => LocalCertificates::ensure(
+                &local_directory(&config.node.data_dir),
+                &host_name(),
+                SystemTime::now(),
+            )
+            .context("the local certificate cannot be made")?,
+        };
+        Ok(self.local.insert(local).files())
     }
 
     /// Watches the files. What fails is told by the log, the metrics and `check`; the old
@@ -83,11 +103,12 @@ impl Identities {
     pub(crate) fn watch(self, check: Check) -> anyhow::Result<Keeper> {
         let report = Arc::new(Report {
             identities: self.by_listener.into_values().collect(),
+            of_dtls: self.of_dtls.into_values().collect(),
             renewal: Mutex::default(),
             check,
         });
         report.tell();
-        let watcher = Watcher::start(report.identities.clone(), {
+        let watcher = Watcher::start(report.followed(), {
             let report = Arc::clone(&report);
             move |_, _| report.tell()
         });
@@ -147,18 +168,34 @@ impl Keeper {
 #[derive(Debug)]
 struct Report {
     identities: Vec<Arc<Identity>>,
+    of_dtls: Vec<Arc<Credentials>>,
     /// Why the local certificate could not be renewed.
     renewal: Mutex<Option<String>>,
     check: Check,
 }
 
 impl Report {
+    /// What is made from files.
+    fn followed(&self) -> Vec<Arc<dyn Followed>> {
+        let identities = self.identities.iter();
+        let identities = identities.map(|it| Arc::clone(it) as Arc<dyn Followed>);
+        let of_dtls = self.of_dtls.iter();
+        let of_dtls = of_dtls.map(|it| Arc::clone(it) as Arc<dyn Followed>);
+        identities.chain(of_dtls).collect()
+    }
+
+    /// Each listener, and how its files are.
+    fn statuses(&self) -> impl Iterator<Item = (&str, Status)> {
+        let identities = self.identities.iter();
+        let identities = identities.map(|it| (it.listener(), it.status()));
+        let of_dtls = self.of_dtls.iter().map(|it| (it.listener(), it.status()));
+        identities.chain(of_dtls)
+    }
+
     /// Says what failed, and what works and should not stay as it is. Clients may still be sent here.
     fn tell(&self) {
         let mut notes = Vec::new();
-        for identity in &self.identities {
-            let status = identity.status();
-            let listener = identity.listener();
+        for (listener, status) in self.statuses() {
             notes.extend(status.last_error.map(|error| {
                 format!("listener {listener}: {error}; the certificates from before stay in force")
             }));

@@ -108,6 +108,7 @@ impl Gateway {
             .args(["--set", "listeners.wss.bind=127.0.0.1:0"])
             .args(["--set", "listeners.quic.bind=127.0.0.1:0"])
             .args(["--set", "listeners.coap.bind=127.0.0.1:0"])
+            .args(["--set", "listeners.coaps.bind=127.0.0.1:0"])
             .args(["--set", "http.bind=127.0.0.1:0"])
             .args(["--set", "telemetry.sys_interval=1h"])
             .args(["--set", "telemetry.log=warn"])
@@ -239,13 +240,15 @@ fn every_range_is_the_one_that_is_enforced() {
                 "yes/no" | "number" | "size" | "time" | "word"
             )
         })
-        // The listener wss has all of them but those of QUIC and CoAP.
+        // The listener wss has all of them but those of QUIC, CoAP and DTLS.
         .map(|row| {
             let key = name(&row["key"]);
             let listener = if key.contains(".quic.") {
                 "quic"
             } else if key.contains(".coap.") {
                 "coap"
+            } else if key.contains(".dtls.") {
+                "coaps"
             } else {
                 "wss"
             };
@@ -380,6 +383,12 @@ fn every_metric_is_documented_with_its_type_and_labels() {
     assert_eq!(
         refusals,
         scraped["tidegate_listener_refused_total"].1["reason"]
+    );
+    let failures = rows(&page, "failure");
+    let failures: BTreeSet<String> = failures.iter().map(|row| name(&row["failure"])).collect();
+    assert_eq!(
+        failures,
+        scraped["tidegate_dtls_handshakes_failed_total"].1["reason"]
     );
 }
 

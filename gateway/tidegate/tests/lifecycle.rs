@@ -31,6 +31,7 @@ fn command(directory: &TempDir) -> Command {
         .args(["--set", "listeners.wss.bind=127.0.0.1:0"])
         .args(["--set", "listeners.quic.bind=127.0.0.1:0"])
         .args(["--set", "listeners.coap.bind=127.0.0.1:0"])
+        .args(["--set", "listeners.coaps.bind=127.0.0.1:0"])
         .args(["--set", "http.bind=127.0.0.1:0"])
         .arg("--data-dir")
         .arg(directory.path().join("data"))
@@ -159,6 +160,7 @@ fn the_banner_names_the_listeners_and_a_line_to_try() {
         ("wss", "/mqtt"),
         ("quic", ""),
         ("coap", ""),
+        ("coaps", ""),
     ] {
         let address = gateway.address(name);
         shown(
@@ -268,6 +270,7 @@ fn an_address_that_is_taken_is_named() {
         ("listeners.wss", "listener wss", address),
         ("listeners.quic", "listener quic", udp),
         ("listeners.coap", "listener coap", udp),
+        ("listeners.coaps", "listener coaps", udp),
         ("http", "HTTP", address),
     ] {
         let setting = format!("{key}.bind={address}");

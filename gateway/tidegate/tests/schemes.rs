@@ -38,7 +38,7 @@ impl Gateway {
 
     fn start_in(directory: TempDir, settings: &[&str]) -> Self {
         let mut command = tidegate(&directory);
-        for scheme in SCHEMES.into_iter().chain(["coap"]) {
+        for scheme in SCHEMES.into_iter().chain(["coap", "coaps"]) {
             let bind = format!("listeners.{scheme}.bind=127.0.0.1:0");
             command.args(["--set", &bind]);
         }

@@ -37,7 +37,7 @@ pub(crate) struct Exchange {
 
 /// A publish that the engine has not kept yet.
 pub(crate) struct Pending {
-    exchange: Exchange,
+    pub(crate) exchange: Exchange,
     response: Response,
     ticket: Ticket,
     /// When the request is acknowledged without an answer; `None`: it was.
@@ -98,7 +98,7 @@ impl Server {
             let start = out.bytes.len();
             Writer::empty(&mut out.bytes, Kind::Acknowledgement, id);
             self.duplicates
-                .answered(path.remote, id, &out.bytes[start..]);
+                .answered(self.sessions.endpoint(path.remote), id, &out.bytes[start..]);
             self.sent(path, out.bytes.len() - start);
             out.finish(path, start);
         }
@@ -202,7 +202,7 @@ impl Server {
             },
         );
         self.duplicates
-            .answered(path.remote, id, &out.bytes[start..]);
+            .answered(self.sessions.endpoint(path.remote), id, &out.bytes[start..]);
         self.peers[at].spend(out.bytes.len() - start);
         out.finish(path, start);
     }
@@ -216,8 +216,11 @@ impl Server {
             if let Some((id, _)) = waiting.request.take_if(|(_, due)| *due <= now) {
                 let start = out.bytes.len();
                 Writer::empty(&mut out.bytes, Kind::Acknowledgement, id);
-                self.duplicates
-                    .answered(path.remote, id, &out.bytes[start..]);
+                self.duplicates.answered(
+                    self.sessions.endpoint(path.remote),
+                    id,
+                    &out.bytes[start..],
+                );
                 spent += out.bytes.len() - start;
                 out.finish(path, start);
             }
@@ -255,8 +258,11 @@ impl Server {
         if is_unwanted(exchange, &response) {
             if kind == Kind::Confirmable {
                 Writer::empty(&mut out.bytes, Kind::Acknowledgement, id);
-                self.duplicates
-                    .answered(path.remote, id, &out.bytes[start..]);
+                self.duplicates.answered(
+                    self.sessions.endpoint(path.remote),
+                    id,
+                    &out.bytes[start..],
+                );
                 self.sent(path, out.bytes.len() - start);
                 out.finish(path, start);
             }
@@ -304,7 +310,7 @@ impl Server {
         }
         if kind == Kind::Acknowledgement {
             self.duplicates
-                .answered(path.remote, id, &out.bytes[start..]);
+                .answered(self.sessions.endpoint(path.remote), id, &out.bytes[start..]);
         }
         out.finish(path, start);
         response.code

@@ -2,12 +2,12 @@
 //! repeated. The table is bounded; when it is full new requests are refused, and nothing is forgotten early.
 
 use std::collections::{HashMap, VecDeque};
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use smallvec::SmallVec;
 
 use crate::codec::Kind;
+use crate::sessions::Endpoint;
 
 /// How long a confirmable message may be repeated (RFC 7252 section 4.8.2).
 pub(crate) const EXCHANGE_LIFETIME: Duration = Duration::from_secs(247);
@@ -15,7 +15,7 @@ pub(crate) const EXCHANGE_LIFETIME: Duration = Duration::from_secs(247);
 /// How long a non-confirmable one may arrive once more.
 pub(crate) const NON_LIFETIME: Duration = Duration::from_secs(145);
 
-type Key = (SocketAddr, u16);
+type Key = (Endpoint, u16);
 
 /// What was answered: an acknowledgement fits without an allocation.
 pub(crate) type Answer = SmallVec<[u8; 24]>;
@@ -51,7 +51,7 @@ impl Duplicates {
     }
 
     /// Notes a request.
-    pub(crate) fn begin(&mut self, from: SocketAddr, id: u16, kind: Kind, now: Instant) -> Seen {
+    pub(crate) fn begin(&mut self, from: Endpoint, id: u16, kind: Kind, now: Instant) -> Seen {
         self.forget(now);
         let key = (from, id);
         if let Some(answer) = self.answers.get(&key) {
@@ -69,7 +69,7 @@ impl Duplicates {
     }
 
     /// Notes what the request was answered, if it is one that was noted.
-    pub(crate) fn answered(&mut self, from: SocketAddr, id: u16, answer: &[u8]) {
+    pub(crate) fn answered(&mut self, from: Endpoint, id: u16, answer: &[u8]) {
         if let Some(place) = self.answers.get_mut(&(from, id)) {
             *place = Some(Answer::from_slice(answer));
         }
@@ -97,10 +97,12 @@ impl Duplicates {
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use super::*;
 
-    fn from(port: u16) -> SocketAddr {
-        SocketAddr::from(([127, 0, 0, 1], port))
+    fn from(port: u16) -> Endpoint {
+        (SocketAddr::from(([127, 0, 0, 1], port)), 0)
     }
 
     #[test]

@@ -13,6 +13,7 @@ use tidegate_bus::{Bus, ClientId, Credentials, Denial};
 use crate::codec::Code;
 use crate::request::Query;
 use crate::response::Response;
+use crate::sessions::Proved;
 
 /// How long a decision holds.
 const HOLDS: Duration = Duration::from_secs(60);
@@ -25,17 +26,20 @@ pub(crate) struct Login {
     named: bool,
     user: Option<Box<str>>,
     password: Option<Box<[u8]>>,
+    /// Who it is, where that was proved.
+    proved: Option<Proved>,
 }
 
 impl Login {
-    /// An identifier that is given to who has none is its address.
+    /// An identifier that is given to who has none is what it has proved to be, or else its address.
     pub(crate) fn of(
         query: &Query<'_>,
         from: SocketAddr,
+        proved: Option<&Proved>,
         longest: usize,
     ) -> Result<Self, Response> {
         let bad = |why: String| Response::refusal(Code::BAD_REQUEST, why);
-        let client = match query.client {
+        let client = match query.client.or(proved.map(Proved::name)) {
             Some(client) if client.len() > longest => {
                 return Err(bad("the client identifier is too long".to_owned()));
             }
@@ -47,6 +51,7 @@ impl Login {
             named: query.client.is_some(),
             user: query.user.map(Into::into),
             password: query.password.map(|password| password.as_bytes().into()),
+            proved: proved.cloned(),
         })
     }
 
@@ -74,6 +79,11 @@ impl Login {
             credentials.user_name = login.user.as_deref();
             credentials.password = login.password.as_deref();
             credentials.peer = Some(from);
+            match &login.proved {
+                Some(Proved::Key(name)) => credentials.psk_identity = Some(name),
+                Some(Proved::Certificate(name)) => credentials.certificate_name = Some(name),
+                None => {}
+            }
             bus.access().connect(credentials).await
         })
     }
@@ -137,6 +147,11 @@ impl Identities {
                 until,
             },
         );
+    }
+
+    /// Forgets the decision on an address.
+    pub(crate) fn end(&mut self, from: SocketAddr) {
+        self.known.remove(&from);
     }
 
     /// Forgets what holds no longer.

@@ -6,9 +6,10 @@
 //!
 //! To follow a request, read `server.rs` (what comes, and what is answered), `request.rs` (what it asks), `pubsub.rs`
 //! (what that is on the bus) and `notify.rs` (observations). [`Server`] has neither socket nor clock; [`serve`] gives it
-//! both.
+//! both. Who puts sessions in between (DTLS) uses [`Socket`], and tells the server when one begins and when it ends.
 
 mod answers;
+mod client_session;
 pub mod codec;
 mod delivery;
 mod duplicates;
@@ -26,14 +27,18 @@ mod ready;
 mod request;
 mod response;
 mod server;
-mod session;
+mod sessions;
 mod settings;
+mod socket;
 mod transfers;
 mod udp;
 
 pub use format::{content_format, content_type};
 pub use metrics::{Cancel, Count, Metrics};
 pub use outgoing::{Outgoing, Path};
+pub use ready::Ready;
 pub use server::Server;
+pub use sessions::Proved;
 pub use settings::{Settings, Unverified};
+pub use socket::Socket;
 pub use udp::serve;

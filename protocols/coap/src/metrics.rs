@@ -13,7 +13,8 @@ impl Count {
         self.0.load(Relaxed)
     }
 
-    pub(crate) fn add(&self, n: u64) {
+    /// Adds to the value.
+    pub fn add(&self, n: u64) {
         self.0.fetch_add(n, Relaxed);
     }
 
@@ -33,6 +34,8 @@ pub enum Cancel {
     Timeout,
     /// The client may not, or the listener closed.
     Closed,
+    /// The session ended in which it was made.
+    Session,
     /// Another connection has taken the session over, or an operator has ended it.
     TakenOver,
 }
@@ -55,11 +58,13 @@ pub struct Metrics {
     /// Notifications sent: not confirmable, confirmable.
     pub notifications: [Count; 2],
     /// Observations that ended, by [`Cancel`].
-    pub cancelled: [Count; 5],
+    pub cancelled: [Count; 6],
     /// Answers that were made smaller for an address that was not verified.
     pub limited: Count,
     /// Requests refused because a table was full.
     pub full: Count,
+    /// Datagrams that could not be sent: the system did not take them, or their session had ended.
+    pub unsent: Count,
     /// Observations now.
     pub observations: Count,
     /// Endpoints now that something is kept for.

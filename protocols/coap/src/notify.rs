@@ -20,6 +20,7 @@ use tidegate_bus::{
 };
 
 use crate::answers::Exchange;
+use crate::client_session::Member;
 use crate::codec::{Code, Kind, Token, Writer};
 use crate::duplicates::EXCHANGE_LIFETIME;
 use crate::metrics::Cancel;
@@ -30,7 +31,6 @@ use crate::pubsub::{NO_IDENTIFIER, tag};
 use crate::request::Request;
 use crate::response::Response;
 use crate::server::Server;
-use crate::session::Member;
 use crate::settings::Unverified;
 
 /// Seconds for which a value is fresh that does not expire: until the next notification, and 194 days at most.

@@ -26,6 +26,13 @@ impl Outgoing {
         self.datagrams.is_empty()
     }
 
+    /// Appends a datagram.
+    pub fn push(&mut self, path: Path, datagram: &[u8]) {
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(datagram);
+        self.finish(path, start);
+    }
+
     /// The datagrams in their order.
     pub fn iter(&self) -> impl Iterator<Item = (Path, &[u8])> {
         self.datagrams
@@ -39,6 +46,11 @@ impl Outgoing {
         self.bytes.clear();
         self.bytes.shrink_to(256 << 10);
         self.datagrams.shrink_to(1_024);
+    }
+
+    /// Forgets the datagrams to an address.
+    pub(crate) fn forget(&mut self, remote: SocketAddr) {
+        self.datagrams.retain(|(path, _)| path.remote != remote);
     }
 
     /// What was appended since `start` is a datagram.

@@ -18,6 +18,7 @@ use tidegate_bus::{
 };
 
 use crate::answers::Exchange;
+use crate::client_session::{Seat, Wait};
 use crate::codec::{Block, Code, Kind};
 use crate::format;
 use crate::identity::{Login, denied};
@@ -25,7 +26,6 @@ use crate::outgoing::Outgoing;
 use crate::request::{Request, Target};
 use crate::response::{Body, Response, Tag};
 use crate::server::Server;
-use crate::session::{Seat, Wait};
 use crate::transfers::Step;
 
 /// The user property that a Content-Format travels in which has no content type that this version knows.
@@ -51,7 +51,8 @@ impl Server {
             Some(Err(denial)) => Err(Err(denied(denial))),
             None => {
                 let longest = self.settings.max_client_id_bytes;
-                Err(Login::of(&request.query, from, longest))
+                let proved = self.sessions.proved(from);
+                Err(Login::of(&request.query, from, proved, longest))
             }
         }
     }
@@ -313,7 +314,7 @@ impl Server {
                 return None;
             }
         };
-        if request.query.session_expiry.is_some() && request.query.client.is_none() {
+        if request.query.session_expiry.is_some() && !self.is_named(request, exchange.path.remote) {
             let why = "a session that is kept has a name: session_expiry needs c";
             self.answer(
                 exchange,

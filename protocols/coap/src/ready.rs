@@ -6,9 +6,10 @@ use std::task::Wake;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-/// What waits for the task of a listener. Publishers' threads add to it.
+/// What waits for the task of a listener: after [`Ready::wait`] it calls [`crate::Server::wake`]. Publishers' threads add
+/// to it.
 #[derive(Debug, Default)]
-pub(crate) struct Ready {
+pub struct Ready {
     /// Places of observations; one may stand here after its end.
     observations: Mutex<Vec<usize>>,
     /// Places of sessions, the same way.
@@ -48,7 +49,7 @@ impl Ready {
     }
 
     /// Completes when there is something, or when what the listener waits for has moved.
-    pub(crate) async fn wait(&self) {
+    pub async fn wait(&self) {
         self.notify.notified().await;
     }
 }

@@ -20,6 +20,7 @@ use slab::Slab;
 use tidegate_bus::{Attachment, Bus, Claim, ClientId, Denial, StoreError, Worker};
 
 use crate::answers::{Exchange, Pending};
+use crate::client_session::{Attached, Wait, not_kept};
 use crate::codec::{Code, Kind, Message, ParseError, Writer};
 use crate::duplicates::{Answer, Duplicates, Seen};
 use crate::echo::EchoKey;
@@ -31,7 +32,7 @@ use crate::peer::Peer;
 use crate::ready::Ready;
 use crate::request::Request;
 use crate::response::Response;
-use crate::session::{Attached, Wait, not_kept};
+use crate::sessions::{Proved, Sessions};
 use crate::settings::{Settings, Unverified};
 use crate::transfers::Transfers;
 
@@ -72,12 +73,13 @@ pub struct Server {
     pub(crate) waker: Waker,
     pub(crate) peers: Slab<Peer>,
     by_address: HashMap<SocketAddr, usize>,
+    pub(crate) sessions: Sessions,
     /// Endpoints that have not proved that they receive.
     unverified: usize,
     pub(crate) watches: Slab<Watch>,
-    pub(crate) sessions: Slab<Attached>,
+    pub(crate) client_sessions: Slab<Attached>,
     /// Of several sessions of one client the newest.
-    pub(crate) sessions_by_client: HashMap<ClientId, usize>,
+    pub(crate) client_sessions_by_id: HashMap<ClientId, usize>,
     /// Those that are given back, and whether they end.
     pub(crate) leaving: Vec<(Attachment, Option<u32>)>,
     pub(crate) duplicates: Duplicates,
@@ -115,10 +117,11 @@ impl Server {
             ready,
             peers: Slab::new(),
             by_address: HashMap::new(),
+            sessions: Sessions::default(),
             unverified: 0,
             watches: Slab::new(),
-            sessions: Slab::new(),
-            sessions_by_client: HashMap::new(),
+            client_sessions: Slab::new(),
+            client_sessions_by_id: HashMap::new(),
             leaving: Vec::new(),
             duplicates: Duplicates::new(settings.max_exchanges),
             transfers: Transfers::new(
@@ -150,7 +153,9 @@ impl Server {
         &self.hasher
     }
 
-    pub(crate) fn ready(&self) -> Arc<Ready> {
+    /// What wakes the task that serves the listener: then [`Self::wake`] is due.
+    #[must_use]
+    pub fn ready(&self) -> Arc<Ready> {
         Arc::clone(&self.ready)
     }
 
@@ -228,10 +233,12 @@ impl Server {
         };
         // To ask twice changes nothing (section 4.5).
         if message.code != Code::GET {
-            match self
-                .duplicates
-                .begin(path.remote, message.id, message.kind, now)
-            {
+            match self.duplicates.begin(
+                self.sessions.endpoint(path.remote),
+                message.id,
+                message.kind,
+                now,
+            ) {
                 Seen::New => {}
                 Seen::Before(answer) => {
                     self.metrics.duplicates.add(1);
@@ -423,12 +430,15 @@ impl Server {
         }
         // Who forges addresses does not take all the places.
         let unverified = self.settings.max_endpoints.div_ceil(8);
-        if self.peers.len() >= self.settings.max_endpoints || self.unverified >= unverified {
+        let verified = self.sessions.has(path.remote);
+        let is_full = self.peers.len() >= self.settings.max_endpoints;
+        if is_full || (!verified && self.unverified >= unverified) {
             return None;
         }
-        self.unverified += 1;
+        self.unverified += usize::from(!verified);
         let first_id = self.random.next() as u16;
         let peer = self.peers.insert(Peer::new(path, first_id, now));
+        self.peers[peer].verified = verified;
         self.peers[peer].credit = len * 3;
         self.by_address.insert(path.remote, peer);
         self.schedule(peer, Some(now + REST));
@@ -489,6 +499,36 @@ impl Server {
         self.peers[peer].heard + REST
     }
 
+    // ---- sessions ---------------------------------------------------------------------------
+
+    /// A session with the endpoint at this address begins, whose address is proved with that, and who it is, if it was
+    /// asked for that. One that there was before has ended.
+    pub fn session_begins(&mut self, remote: SocketAddr, proved: Option<Proved>) {
+        self.sessions.begin(remote, proved);
+    }
+
+    /// The session with the endpoint at this address has ended, and with it all that was asked for in it (RFC 7252
+    /// section 9.1): its observations end, its bodies that are not whole are given up, and whatever it is still owed is
+    /// never sent to who comes to this address next. What is in `out` for it is taken back.
+    pub fn session_ends(&mut self, remote: SocketAddr, now: Instant, out: &mut Outgoing) {
+        self.sessions.end(remote);
+        out.forget(remote);
+        self.asked.retain(|asked| asked.path.remote != remote);
+        self.pending
+            .retain(|pending| pending.exchange.path.remote != remote);
+        self.transfers.end(remote);
+        self.identities.end(remote);
+        if let Some(at) = self.peer_at(remote) {
+            let peer = &mut self.peers[at];
+            peer.outstanding = None;
+            peer.responses.clear();
+            for place in std::mem::take(&mut peer.watches) {
+                self.cancel(place, Cancel::Session, now);
+            }
+            self.forget(at);
+        }
+    }
+
     // ---- time -------------------------------------------------------------------------------
 
     /// When [`Self::timeout`] is due.
@@ -517,7 +557,7 @@ impl Server {
             self.next_tick = now + TICK;
             self.transfers.expire(now);
             self.identities.expire(now);
-            self.expire_sessions(now);
+            self.expire_client_sessions(now);
             let metrics = &self.metrics;
             metrics.observations.set(self.watches.len() as u64);
             metrics.endpoints.set(self.peers.len() as u64);

@@ -147,6 +147,15 @@ impl Transfers {
         Step::Continue
     }
 
+    /// Gives up those of an endpoint.
+    pub(crate) fn end(&mut self, of: SocketAddr) {
+        let keys = self.open.range((of, 0)..=(of, u64::MAX));
+        let keys: Vec<_> = keys.map(|(key, _)| *key).collect();
+        for key in keys {
+            self.open.remove(&key);
+        }
+    }
+
     /// Gives up those of which nothing has come for too long.
     pub(crate) fn expire(&mut self, now: Instant) {
         self.open.retain(|_, transfer| transfer.until > now);

@@ -1,5 +1,4 @@
-//! Observers that have a session: nothing that was acknowledged to a publisher is lost to them, whatever becomes of
-//! their address, and a session is one client's wherever it is.
+//! Sessions under CoAP (RFC 7252 section 9.1): what was said in one means nothing in the next, at the same address.
 
 #![allow(
     clippy::unwrap_used,
@@ -9,394 +8,306 @@
 
 mod support;
 
+use std::future::pending;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use coap_lite::MessageType;
+use parking_lot::Mutex;
 use support::*;
-use tidegate_bus::*;
-use tidegate_coap::codec::{Code, Kind, number};
-use tidegate_coap::{Cancel, Unverified};
+use tidegate_bus::{
+    Access, AccessFuture, Bus, Claim, ClientId, Completion, Credentials, Denial, Epoch,
+    MemoryStore, Place, Publication, QoS, QueueReader, SessionChange, Store, StoreFuture,
+    StoredMessage, SystemClock, Ticket, TopicFilter, TopicName,
+};
+use tidegate_coap::codec::number;
+use tidegate_coap::{Cancel, Outgoing, Proved, Server, Settings, Unverified};
 
-const PUMP: &str = "/ps/a?c=pump&qos=1";
+fn address(port: u16) -> SocketAddr {
+    path(port).remote
+}
 
-fn net() -> Net {
-    Net::with(Arc::new(MemoryStore::new()), |settings| {
+/// A listener over DTLS: no address is one that is not proved.
+fn net(store: Arc<dyn Store>) -> Net {
+    Net::with(store, |settings| settings.unverified = Unverified::All)
+}
+
+fn begin(net: &mut Net, port: u16, name: &str) {
+    let proved = Some(Proved::Key(name.into()));
+    net.server.session_begins(address(port), proved);
+}
+
+fn end(net: &mut Net, port: u16) {
+    let mut out = Outgoing::default();
+    net.server.session_ends(address(port), net.now, &mut out);
+    assert!(out.is_empty(), "nobody is there to be told");
+}
+
+#[test]
+fn rfc_7252_9_1_observations_end_with_their_session_and_those_of_others_do_not() {
+    let mut net = net(Arc::new(MemoryStore::new()));
+    let subscriptions = net.bus.counters().subscriptions.get();
+    for port in [1, 2] {
+        begin(&mut net, port, "a");
+        for topic in ["/ps/a", "/ps/b"] {
+            let answer = net.ask(port, &get(topic).observe().token(topic.as_bytes()));
+            assert_eq!(answer.kind(), MessageType::Acknowledgement);
+            assert!(answer.number(number::OBSERVE).is_some());
+        }
+    }
+    // One is told something, and has not acknowledged it.
+    assert_eq!(net.publish("a", "1", false).len(), 2);
+    end(&mut net, 1);
+    assert_eq!(net.metrics.cancelled[Cancel::Session as usize].get(), 2);
+    let left = net.bus.counters().subscriptions.get();
+    assert_eq!(left, subscriptions + 2);
+    begin(&mut net, 1, "b");
+    let told = net.advance(Duration::from_secs(120));
+    assert!(told.iter().all(|sent| sent.port == 2), "{told:?}");
+    assert!(!told.is_empty(), "the other one is asked again");
+    net.publish("b", "2", false);
+    let told = net.advance(Duration::from_secs(1));
+    assert!(told.iter().all(|sent| sent.port == 2), "{told:?}");
+}
+
+#[test]
+fn rfc_7252_4_5_an_identifier_of_the_session_before_is_not_a_repetition() {
+    let mut net = net(Arc::new(MemoryStore::new()));
+    let heard = Heard::to(&net.bus, "#");
+    let request = put("/ps/a", "1");
+    begin(&mut net, 1, "a");
+    net.ask(1, &request);
+    assert_eq!(net.ask(1, &request).code(), "2.04");
+    assert_eq!(heard.take().len(), 1, "it is repeated");
+    end(&mut net, 1);
+    begin(&mut net, 1, "a");
+    net.ask(1, &request);
+    assert_eq!(heard.take().len(), 1, "it is another one");
+    net.ask(1, &request);
+    assert!(heard.take().is_empty());
+    assert_eq!(net.metrics.duplicates.get(), 2);
+}
+
+#[test]
+fn rfc_7959_2_5_a_body_that_began_in_a_session_is_not_finished_in_the_next() {
+    let mut net = net(Arc::new(MemoryStore::new()));
+    let heard = Heard::to(&net.bus, "#");
+    let first = put("/ps/a", [b'x'; 16]).block(number::BLOCK1, 0, true, 16);
+    let last = put("/ps/a", b"y").block(number::BLOCK1, 1, false, 16);
+    begin(&mut net, 1, "a");
+    assert_eq!(net.ask(1, &first).code(), "2.31");
+    end(&mut net, 1);
+    begin(&mut net, 1, "a");
+    assert_eq!(net.ask(1, &last).code(), "4.08");
+    assert!(heard.take().is_empty());
+}
+
+/// A durable engine whose tickets complete when the test says so.
+#[derive(Default)]
+struct SlowStore(Mutex<Vec<Completion>>);
+
+impl SlowStore {
+    fn ticket(&self) -> Ticket {
+        let (ticket, completion) = Ticket::pending();
+        self.0.lock().push(completion);
+        ticket
+    }
+}
+
+impl Store for SlowStore {
+    fn is_durable(&self) -> bool {
+        true
+    }
+
+    fn claim<'a>(&'a self, _client: &'a ClientId) -> StoreFuture<'a, Claim> {
+        Box::pin(pending())
+    }
+
+    fn append(&self, _publication: &Publication<'_>) -> Ticket {
+        self.ticket()
+    }
+
+    fn change(&self, _: &ClientId, _: Epoch, _: &[SessionChange]) -> Ticket {
+        Ticket::ready()
+    }
+
+    fn retain(&self, _topic: &str, _message: Option<&Arc<StoredMessage>>) -> Ticket {
+        self.ticket()
+    }
+
+    fn read(&self, _: &ClientId, _: Epoch, _: Place, reader: Box<dyn QueueReader>) {
+        reader.end(Ok(true));
+    }
+}
+
+#[test]
+fn rfc_7252_5_3_2_an_answer_that_was_owed_in_a_session_does_not_come_in_the_next() {
+    let store = Arc::new(SlowStore::default());
+    let mut net = net(Arc::clone(&store) as _);
+    // One is acknowledged by then and the other one is not, and the third is of somebody else.
+    begin(&mut net, 1, "a");
+    begin(&mut net, 2, "b");
+    assert!(net.send(1, &put("/ps/a?retain", "1").bytes()).is_empty());
+    assert_eq!(net.advance(Duration::from_secs(1)).len(), 1);
+    assert!(net.send(1, &put("/ps/a?retain", "2").bytes()).is_empty());
+    assert!(net.send(2, &put("/ps/a?retain", "3").bytes()).is_empty());
+    end(&mut net, 1);
+    begin(&mut net, 1, "a");
+    for completion in store.0.lock().drain(..) {
+        completion.complete(Ok(()));
+    }
+    let answer = one(net.rest());
+    assert_eq!((answer.port, answer.code().as_str()), (2, "2.04"));
+    assert!(net.advance(Duration::from_secs(10)).is_empty());
+}
+
+#[test]
+fn what_is_about_to_be_sent_in_a_session_is_taken_back_when_it_ends() {
+    let mut net = net(Arc::new(MemoryStore::new()));
+    let mut out = Outgoing::default();
+    for port in [1, 2] {
+        begin(&mut net, port, "a");
+        let ask = get("/ps/a").bytes();
+        let (server, now) = (&mut net.server, net.now);
+        net.bus
+            .batch(|worker| server.receive(worker, path(port), &ask, now, &mut out));
+        net.bus.batch(|worker| server.wake(worker, now, &mut out));
+    }
+    net.server.session_ends(address(1), net.now, &mut out);
+    let ports: Vec<u16> = out.iter().map(|(path, _)| path.remote.port()).collect();
+    assert_eq!(ports, [2]);
+}
+
+#[test]
+fn a_session_proves_an_address_so_that_nothing_is_held_back() {
+    // All endpoints but one could be such that have proved nothing.
+    let mut net = Net::with(Arc::new(MemoryStore::new()), |settings| {
         settings.unverified = Unverified::All;
-    })
-}
-
-/// Publishes at QoS 1 or 2, and takes what the server sends for it.
-fn publish(net: &mut Net, topic: &str, payload: &str, qos: QoS) -> Vec<Sent> {
-    let mut message = Message::new(TopicName::new(topic).unwrap(), payload.as_bytes());
-    message.qos = qos;
-    let bus = Arc::clone(&net.bus);
-    let _ = bus.batch(|worker| bus.publish(worker, message)).unwrap();
-    net.rest()
-}
-
-/// Registers, and gives the answer and what came after it.
-#[track_caller]
-fn observe(net: &mut Net, port: u16, path: &str, token: &[u8]) -> (Sent, Vec<Sent>) {
-    let mut sent = net.send(port, &get(path).observe().token(token).bytes());
-    assert!(!sent.is_empty(), "an answer");
-    let answer = sent.remove(0);
-    assert_eq!(answer.code(), "2.05", "{answer:?}");
-    assert!(answer.number(number::OBSERVE).is_some(), "it is registered");
-    (answer, sent)
-}
-
-fn pending(net: &Net, client: &str) -> u64 {
-    assert!(net.bus.session(&ClientId::new(client).unwrap()).is_some());
-    net.bus.pending_messages()
-}
-
-/// Acknowledges one after the other, and gives the texts of all.
-fn drain(net: &mut Net, mut told: Vec<Sent>) -> Vec<String> {
-    let mut texts = Vec::new();
-    while let Some(sent) = told.pop() {
-        assert!(told.is_empty(), "NSTART: one at a time");
-        assert_eq!(sent.kind(), MessageType::Confirmable);
-        texts.push(sent.text());
-        told = net.acknowledge(&sent);
+        settings.max_endpoints = 8;
+    });
+    for port in 1..=8 {
+        begin(&mut net, port, "a");
+        let answer = net.ask(port, &get("/ps/a").observe());
+        assert!(answer.number(number::OBSERVE).is_some(), "{port}");
     }
-    texts
-}
-
-#[test]
-fn what_is_published_while_the_client_is_away_waits_for_it() {
-    let mut net = net();
-    observe(&mut net, 1, PUMP, b"t");
-    let told = one(publish(&mut net, "a", "1", QoS::AtLeastOnce));
-    net.acknowledge(&told);
-    // Nobody acknowledges this one, nor its repetitions.
-    one(publish(&mut net, "a", "2", QoS::AtLeastOnce));
-    net.advance(Duration::from_secs(100));
-    assert_eq!(net.metrics.cancelled[Cancel::Timeout as usize].get(), 1);
-    for text in ["3", "4"] {
-        assert!(publish(&mut net, "a", text, QoS::AtLeastOnce).is_empty());
-    }
-    assert_eq!(pending(&net, "pump"), 3);
-
-    let (answer, told) = observe(&mut net, 2, PUMP, b"u");
-    assert_eq!(answer.text(), "", "nothing is retained");
-    assert_eq!(drain(&mut net, told), ["2", "3", "4"]);
-    assert_eq!(pending(&net, "pump"), 0);
-}
-
-#[test]
-fn a_qos_2_message_is_received_once_though_its_client_comes_back_elsewhere() {
-    let mut net = net();
-    observe(&mut net, 1, "/ps/a?c=pump&qos=2", b"t");
-    let told = one(publish(&mut net, "a", "1", QoS::ExactlyOnce));
-    net.acknowledge(&told);
-    let (_, told) = observe(&mut net, 2, "/ps/a?c=pump&qos=2", b"t");
-    // The client at the old address hears that it observes no more.
-    let goodbye = one(told);
-    assert_eq!((goodbye.port, goodbye.code().as_str()), (1, "5.03"));
-    assert_eq!(net.metrics.cancelled[Cancel::TakenOver as usize].get(), 1);
-    let told = publish(&mut net, "a", "2", QoS::ExactlyOnce);
-    assert_eq!(told[0].port, 2);
-    assert_eq!(drain(&mut net, told), ["2"]);
-    assert_eq!(pending(&net, "pump"), 0);
-}
-
-#[test]
-fn rfc_7641_4_5_2_a_newer_state_takes_no_ones_place_in_a_session() {
-    let mut net = net();
-    observe(&mut net, 1, PUMP, b"t");
-    let first = one(publish(&mut net, "a", "1", QoS::AtLeastOnce));
-    assert!(publish(&mut net, "a", "2", QoS::AtLeastOnce).is_empty());
-    let again = one(net.advance(Duration::from_secs(3)));
-    assert_eq!(again.bytes, first.bytes);
-    let told = net.acknowledge(&again);
-    assert_eq!(drain(&mut net, told), ["2"]);
-    assert_eq!(net.bus.counters().drops.get(DropReason::Superseded), 0);
-}
-
-#[test]
-fn the_window_bounds_what_is_taken_and_the_rest_follows_in_its_order() {
-    let mut net = net();
-    observe(&mut net, 1, PUMP, b"t");
-    let mut told = Vec::new();
-    for number in 0..100 {
-        told.extend(publish(
-            &mut net,
-            "a",
-            &number.to_string(),
-            QoS::AtLeastOnce,
-        ));
-    }
-    let expected: Vec<_> = (0..100).map(|number| number.to_string()).collect();
-    assert_eq!(drain(&mut net, told), expected);
-}
-
-#[test]
-fn who_registers_one_observation_after_the_other_gets_what_waited_for_each() {
-    let mut net = net();
-    observe(&mut net, 1, "/ps/a?c=pump&qos=1", b"a");
-    observe(&mut net, 1, "/ps/b?c=pump&qos=1", b"b");
-    // Both are given up.
-    one(publish(&mut net, "a", "a1", QoS::AtLeastOnce));
-    net.advance(Duration::from_secs(100));
-    publish(&mut net, "b", "b1", QoS::AtLeastOnce);
-    publish(&mut net, "a", "a2", QoS::AtLeastOnce);
-
-    let (_, told) = observe(&mut net, 2, "/ps/b?c=pump&qos=1", b"b");
-    assert_eq!(drain(&mut net, told), ["b1"]);
-    net.advance(Duration::from_secs(30));
-    let (_, told) = observe(&mut net, 2, "/ps/a?c=pump&qos=1", b"a");
-    assert_eq!(drain(&mut net, told), ["a1", "a2"]);
-    assert_eq!(net.bus.counters().drops.get(DropReason::Unobserved), 0);
-    assert_eq!(pending(&net, "pump"), 0);
-}
-
-#[test]
-fn what_is_not_observed_anew_is_dropped_after_a_minute_and_counted() {
-    let mut net = net();
-    observe(&mut net, 1, "/ps/a?c=pump&qos=1", b"a");
-    observe(&mut net, 1, "/ps/b?c=pump&qos=1", b"b");
-    one(publish(&mut net, "a", "a1", QoS::AtLeastOnce));
-    net.advance(Duration::from_secs(100));
-    for _ in 0..40 {
-        publish(&mut net, "a", "more", QoS::AtLeastOnce);
-    }
-    publish(&mut net, "b", "b1", QoS::AtLeastOnce);
-    let (_, told) = observe(&mut net, 2, "/ps/b?c=pump&qos=1", b"b");
-    assert!(told.is_empty(), "more than a window is in front of it");
-    let told = net.advance(Duration::from_secs(66));
-    assert_eq!(drain(&mut net, told), ["b1"]);
-    assert_eq!(net.bus.counters().drops.get(DropReason::Unobserved), 41);
-    assert_eq!(pending(&net, "pump"), 0);
-}
-
-#[test]
-fn rfc_7641_3_6_a_reset_ends_the_observation_and_not_the_subscription() {
-    let mut net = net();
-    observe(&mut net, 1, PUMP, b"t");
-    // It has started anew, and has forgotten what it observed.
-    let told = one(publish(&mut net, "a", "1", QoS::AtLeastOnce));
-    assert!(net.reset(&told).is_empty());
-    publish(&mut net, "a", "2", QoS::AtLeastOnce);
-    let (_, told) = observe(&mut net, 1, PUMP, b"u");
-    assert_eq!(drain(&mut net, told), ["1", "2"]);
-}
-
-#[test]
-fn rfc_7641_3_6_who_deregisters_the_last_observation_has_no_session_any_more() {
-    let mut net = net();
-    observe(&mut net, 1, "/ps/a?c=pump&qos=1", b"a");
-    observe(&mut net, 1, "/ps/b?c=pump&qos=1", b"b");
-    let told = one(publish(&mut net, "a", "1", QoS::AtLeastOnce));
-    let end = |path: &str, token: &[u8]| get(path).uint(number::OBSERVE, 1).token(token);
-    net.ask(1, &end("/ps/a?c=pump", b"a"));
-    net.acknowledge(&told);
-    assert_eq!(pending(&net, "pump"), 0, "what is not wanted is not owed");
-    assert!(publish(&mut net, "a", "2", QoS::AtLeastOnce).is_empty());
-    let told = publish(&mut net, "b", "3", QoS::AtLeastOnce);
-    assert_eq!(drain(&mut net, told), ["3"]);
-    net.ask(1, &end("/ps/b?c=pump", b"b"));
-    net.rest();
-    assert!(net.bus.session(&ClientId::new("pump").unwrap()).is_none());
-}
-
-#[test]
-fn rfc_7641_4_1_an_observation_that_is_registered_again_goes_on() {
-    let mut net = net();
-    let (first, _) = observe(&mut net, 1, PUMP, b"t");
-    let told = one(publish(&mut net, "a", "1", QoS::AtLeastOnce));
-    publish(&mut net, "a", "2", QoS::AtLeastOnce);
-    let (again, more) = observe(&mut net, 1, PUMP, b"t");
-    assert!(more.is_empty(), "the first is still under way");
-    assert!(again.number(number::OBSERVE) >= first.number(number::OBSERVE));
-    let more = net.acknowledge(&told);
-    assert_eq!(drain(&mut net, more), ["2"]);
-    assert_eq!(net.metrics.cancelled[Cancel::Asked as usize].get(), 0);
-}
-
-#[test]
-fn rfc_7959_3_4_a_large_message_is_acknowledged_when_its_rest_was_fetched() {
-    let mut net = net();
-    observe(&mut net, 1, PUMP, b"t");
-    let body = "x".repeat(3_000);
-    let told = one(publish(&mut net, "a", &body, QoS::AtLeastOnce));
-    assert_eq!(told.packet.payload.len(), 1_024);
-    net.acknowledge(&told);
-    assert_eq!(pending(&net, "pump"), 1);
-    for num in 1..3 {
-        let rest = get("/ps/a?c=pump").block(number::BLOCK2, num, false, 1_024);
-        assert_eq!(net.ask(1, &rest).code(), "2.05");
-    }
-    assert_eq!(pending(&net, "pump"), 0);
-}
-
-#[test]
-fn a_message_comes_once_to_each_of_two_observations_and_is_acknowledged_by_both() {
-    let mut net = net();
-    observe(&mut net, 1, "/ps/a/1?c=pump&qos=1", b"a");
-    observe(&mut net, 1, "/ps/a/+?c=pump&qos=1", b"b");
-    let told = one(publish(&mut net, "a/1", "x", QoS::AtLeastOnce));
-    let other = one(net.acknowledge(&told));
-    assert_ne!(told.token(), other.token());
-    assert_eq!(pending(&net, "pump"), 1);
-    assert!(net.acknowledge(&other).is_empty());
-    assert_eq!(pending(&net, "pump"), 0);
-}
-
-#[test]
-fn what_is_retained_comes_with_the_answer_or_through_the_session() {
-    let mut net = net();
-    net.publish("a/1", "x", true);
-    net.publish("a/2", "y", true);
-    let (answer, told) = observe(&mut net, 1, "/ps/a/1?c=pump&qos=1", b"a");
-    assert_eq!((answer.text().as_str(), told.len()), ("x", 0));
-    let (answer, told) = observe(&mut net, 1, "/ps/a/#?c=pump&qos=1", b"b");
-    assert_eq!(answer.text(), "");
-    let mut texts = drain(&mut net, told);
-    texts.sort();
-    assert_eq!(texts, ["x", "y"]);
-}
-
-#[test]
-fn content_format_and_max_age_come_through_the_session() {
-    let mut net = net();
-    observe(&mut net, 1, PUMP, b"t");
-    let mut properties = PropertiesBuilder::new();
-    let json = MessageProperty::ContentType("application/json");
-    properties.push(json).unwrap();
-    let until = net.bus.now().plus_seconds(50);
-    let mut message = Message::new(TopicName::new("a").unwrap(), b"{}");
-    message.properties = properties.as_properties();
-    message.expires_at = Some(until);
-    message.qos = QoS::AtLeastOnce;
-    let bus = Arc::clone(&net.bus);
-    let _ = bus.batch(|worker| bus.publish(worker, message)).unwrap();
-    let told = net.rest();
-    let told = one(told);
-    assert_eq!(told.number(number::CONTENT_FORMAT), Some(50));
-    assert!((49..=50).contains(&told.number(number::MAX_AGE).unwrap()));
-}
-
-#[test]
-fn a_client_of_another_protocol_takes_the_session_over() {
-    struct Nothing;
-    impl Encoder for Nothing {
-        fn publish(
-            &mut self,
-            _: &mut Vec<u8>,
-            _: &Message<'_>,
-            _: &Outgoing<'_>,
-        ) -> Result<(), TooLarge> {
-            Ok(())
-        }
-        fn release(&mut self, _: &mut Vec<u8>, _: std::num::NonZeroU16) {}
-        fn count_unacknowledged(&self, _: &[u8]) -> u64 {
-            0
-        }
-    }
-    let mut net = net();
-    observe(&mut net, 1, PUMP, b"t");
-    let client = ClientId::new("pump").unwrap();
-    let claim = now(net.bus.claim(&client));
-    let request = ConnectRequest {
-        clean_start: false,
-        expiry: 60,
-        will: None,
-        receive_maximum: std::num::NonZeroU16::MAX,
-        keep_alive: 0,
-        encoder: Box::new(Nothing),
-    };
-    let bus = Arc::clone(&net.bus);
-    let attached = bus.batch(|worker| bus.attach(worker, &client, claim, request));
-    let (attachment, present) = attached.unwrap();
-    assert!(present, "it is the same session");
-    let goodbye = one(net.rest());
-    assert_eq!(goodbye.code(), "5.03");
-    assert!(goodbye.number(number::OBSERVE).is_none());
-    assert_eq!(attachment.session().subscriptions().len(), 1);
-}
-
-/// Polls what does not wait.
-fn now(claim: impl Future<Output = Result<Claim, StoreError>>) -> Claim {
-    let mut claim = std::pin::pin!(claim);
-    let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
-    match claim.as_mut().poll(&mut cx) {
-        std::task::Poll::Ready(claim) => claim.unwrap(),
-        std::task::Poll::Pending => panic!("the memory engine does not wait"),
-    }
-}
-
-#[test]
-fn without_a_name_or_at_qos_0_there_is_no_session_and_an_expiry_needs_a_name() {
-    let mut net = net();
-    observe(&mut net, 1, "/ps/a?qos=1", b"a");
-    observe(&mut net, 1, "/ps/a?c=pump", b"b");
-    assert!(net.bus.sessions().is_empty());
-    let refused = net.ask(1, &get("/ps/a?session_expiry=60").observe());
-    assert_eq!(refused.code(), "4.00");
-    observe(&mut net, 1, "/ps/a?c=pump&session_expiry=60", b"c");
-    assert_eq!(
-        net.bus.sessions().len(),
-        1,
-        "who asks for a session has one"
-    );
-}
-
-#[test]
-fn a_session_of_no_expiry_ends_with_its_last_observation() {
-    let mut net = net();
-    observe(&mut net, 1, "/ps/a?c=pump&session_expiry=0", b"t");
-    let told = one(publish(&mut net, "a", "1", QoS::AtLeastOnce));
-    net.reset(&told);
-    net.rest();
-    assert!(net.bus.sessions().is_empty());
-    assert_eq!(net.bus.counters().drops.get(DropReason::SessionEnded), 1);
-}
-
-#[test]
-fn rfc_7252_4_2_a_registration_that_is_repeated_while_it_waits_is_served_once() {
-    let mut net = net();
-    let request = get(PUMP).observe().token(b"t");
-    let mut out = tidegate_coap::Outgoing::default();
-    let bus = Arc::clone(&net.bus);
-    for _ in 0..3 {
-        let now = net.now;
-        let server = &mut net.server;
-        bus.batch(|worker| server.receive(worker, path(1), &request.bytes(), now, &mut out));
-    }
-    let answers = net.rest();
-    assert_eq!(answers.len(), 1, "{answers:?}");
-    assert_eq!(net.bus.counters().takeovers.get(), 0);
-}
-
-#[test]
-fn at_the_end_of_the_listener_sessions_are_given_back_and_stay() {
-    let mut net = net();
-    observe(&mut net, 1, PUMP, b"t");
-    let mut out = tidegate_coap::Outgoing::default();
+    let mut out = Outgoing::default();
     net.server.shut_down(net.now, &mut out);
-    assert_eq!(out.iter().count(), 1, "a word to the observer");
-    let session = net.bus.session(&ClientId::new("pump").unwrap()).unwrap();
-    assert!(!session.is_connected());
-    assert_eq!(session.subscriptions().len(), 1);
+    assert_eq!(out.iter().count(), 8, "all hear that it is over");
+}
+
+/// What access was asked about.
+#[derive(Debug, PartialEq, Eq)]
+struct Said {
+    client: String,
+    key: Option<String>,
+    certificate: Option<String>,
+}
+
+fn said(client: &str, key: Option<&str>, certificate: Option<&str>) -> Said {
+    Said {
+        client: client.to_owned(),
+        key: key.map(ToOwned::to_owned),
+        certificate: certificate.map(ToOwned::to_owned),
+    }
+}
+
+/// Lets everybody in but one, for whom nothing is ever decided.
+#[derive(Default)]
+struct Asked(Mutex<Vec<Said>>);
+
+impl Access for Asked {
+    fn connect<'a>(&'a self, credentials: Credentials<'a>) -> AccessFuture<'a> {
+        let (key, certificate) = (credentials.psk_identity, credentials.certificate_name);
+        let client = credentials.client_id.as_str();
+        self.0.lock().push(said(client, key, certificate));
+        if client == "undecided" {
+            return Box::pin(pending());
+        }
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    fn publish(
+        &self,
+        client: &ClientId,
+        topic: TopicName<'_>,
+        _: QoS,
+        _: bool,
+    ) -> Result<(), Denial> {
+        match topic.as_str() == client.as_str() {
+            true => Ok(()),
+            false => Err(Denial::NotAuthorized),
+        }
+    }
+
+    fn subscribe(&self, _: &ClientId, _: &TopicFilter, _: QoS) -> Result<(), Denial> {
+        Ok(())
+    }
+}
+
+fn guarded() -> (Net, Arc<Asked>) {
+    let mut net = net(Arc::new(MemoryStore::new()));
+    let asked = Arc::new(Asked::default());
+    let access: Arc<dyn Access> = Arc::clone(&asked) as _;
+    let store = Arc::new(MemoryStore::new());
+    let clock = Arc::new(SystemClock::new());
+    net.bus = Bus::new(tidegate_bus::Settings::default(), store, access, clock);
+    let mut settings = Settings::default();
+    settings.unverified = Unverified::All;
+    let metrics = Arc::clone(&net.metrics);
+    net.server = Server::new(Arc::clone(&net.bus), settings, metrics, net.now);
+    (net, asked)
 }
 
 #[test]
-fn rfc_7252_4_2_what_cannot_be_read_does_not_touch_a_session() {
-    let mut net = net();
-    observe(&mut net, 1, PUMP, b"t");
-    let told = one(publish(&mut net, "a", "1", QoS::AtLeastOnce));
-    // Acknowledged from elsewhere, under another identifier, and by a ping.
-    net.empty(9, Kind::Acknowledgement, told.id());
-    net.empty(1, Kind::Acknowledgement, told.id().wrapping_add(1));
-    net.empty(1, Kind::Confirmable, told.id());
-    assert_eq!(pending(&net, "pump"), 1);
-    let put = net.ask(1, &ask(Code::PUT, "/ps/b?c=pump"));
-    assert_eq!(
-        put.code(),
-        "2.04",
-        "a publish of the same client takes nothing over"
-    );
-    net.acknowledge(&told);
-    assert_eq!(pending(&net, "pump"), 0);
+fn who_a_session_has_proved_to_be_with_is_the_client_unless_it_names_another_and_access_hears_both()
+{
+    let (mut net, asked) = guarded();
+    begin(&mut net, 1, "meter-7");
+    assert_eq!(net.ask(1, &put("/ps/meter-7", "x")).code(), "2.04");
+    assert_eq!(net.ask(1, &put("/ps/meter-8", "x")).code(), "4.03");
+    assert_eq!(net.ask(1, &put("/ps/other?c=other", "x")).code(), "2.04");
+    let certificate = Some(Proved::Certificate("pump-1".into()));
+    net.server.session_begins(address(2), certificate);
+    assert_eq!(net.ask(2, &put("/ps/pump-1", "x")).code(), "2.04");
+    net.server.session_begins(address(3), None);
+    let own = "/ps/coap-127.0.0.1:3";
+    assert_eq!(net.ask(3, &put(own, "x")).code(), "2.04");
+    let expected = [
+        said("meter-7", Some("meter-7"), None),
+        said("other", Some("meter-7"), None),
+        said("pump-1", None, Some("pump-1")),
+        said("coap-127.0.0.1:3", None, None),
+    ];
+    assert_eq!(*asked.0.lock(), expected);
+}
+
+#[test]
+fn what_was_decided_on_a_session_does_not_hold_in_the_next() {
+    let (mut net, asked) = guarded();
+    begin(&mut net, 1, "meter-7");
+    assert_eq!(net.ask(1, &put("/ps/meter-7", "x")).code(), "2.04");
+    end(&mut net, 1);
+    begin(&mut net, 1, "meter-8");
+    assert_eq!(net.ask(1, &put("/ps/meter-7", "x")).code(), "4.03");
+    assert_eq!(net.ask(1, &put("/ps/meter-8", "x")).code(), "2.04");
+    let clients: Vec<_> = asked.0.lock().drain(..).map(|it| it.client).collect();
+    assert_eq!(clients, ["meter-7", "meter-8"]);
+}
+
+#[test]
+fn a_request_whose_decision_is_open_ends_with_its_session() {
+    let (mut net, asked) = guarded();
+    begin(&mut net, 1, "undecided");
+    let request = put("/ps/undecided", "x");
+    assert!(net.send(1, &request.bytes()).is_empty());
+    assert_eq!(asked.0.lock().len(), 1);
+    end(&mut net, 1);
+    // As many may be open as there may be at once: those of sessions that have ended are not among them.
+    for _ in 0..2_000 {
+        begin(&mut net, 1, "undecided");
+        assert!(net.send(1, &put("/ps/undecided", "x").bytes()).is_empty());
+        end(&mut net, 1);
+    }
+    assert_eq!(net.metrics.full.get(), 0);
 }

@@ -23,6 +23,8 @@ pub struct Credentials<'a> {
     /// The common name of the certificate it has shown, verified by the listener or, where the
     /// operator trusts one, by a load balancer in front of it.
     pub certificate_name: Option<&'a str>,
+    /// The identity whose pre-shared key it has shown to have, verified by the listener.
+    pub psk_identity: Option<&'a str>,
 }
 
 impl<'a> Credentials<'a> {
@@ -34,6 +36,7 @@ impl<'a> Credentials<'a> {
             password: None,
             peer: None,
             certificate_name: None,
+            psk_identity: None,
         }
     }
 }

@@ -374,7 +374,7 @@ fn tidegate(binary: &Path, start: Start<'_>) -> Result<Instance, NotStarted> {
                 }
             }
         }
-        for scheme in ["mqtt", "mqtts", "ws", "wss", "quic", "coap"] {
+        for scheme in ["mqtt", "mqtts", "ws", "wss", "quic", "coap", "coaps"] {
             if scheme == carrier.scheme() {
                 set(format!("listeners.{scheme}.bind={address}"));
             } else {

@@ -23,6 +23,7 @@ pub(super) fn run(place: &Place, binary: &Path, report: &mut Report) -> Result<(
     setup::want("mosquitto_sub", "mosquitto-clients");
     setup::want("openssl", "openssl");
     setup::want("coap-client-notls", "libcoap3-bin");
+    setup::want("coap-client-openssl", "libcoap3-bin");
     let mut suites: BTreeMap<String, Count> = BTreeMap::new();
     let mut failed = Failures::default();
     let status = stream::lines(

@@ -16,7 +16,7 @@ pub mod socket;
 
 use std::collections::VecDeque;
 use std::fs;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -30,8 +30,8 @@ use rcgen::{
 };
 use tempfile::TempDir;
 use tidegate_dtls::{
-    Counters, CredentialSettings, Credentials, Dropped, End, Failure, Method, Output, PskKeys,
-    PskSource, Server, SessionId, Settings, Who,
+    Counters, CredentialSettings, Credentials, Dropped, End, Failure, Method, Output, Path,
+    PskKeys, PskSource, Server, SessionId, Settings, Who,
 };
 use tidegate_tls::{CertificateFiles, ClientAuth, ClientCa};
 
@@ -237,6 +237,16 @@ impl House {
     }
 }
 
+/// The address of ours that clients speak to.
+const LOCAL: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
+
+pub fn to_us(peer: SocketAddr) -> Path {
+    Path {
+        peer,
+        local: Some(LOCAL),
+    }
+}
+
 /// What a server said.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
@@ -252,8 +262,10 @@ pub struct Log {
 }
 
 impl Output for Log {
-    fn transmit(&mut self, peer: SocketAddr, datagram: &[u8]) {
-        self.sent.push_back((peer, datagram.to_vec()));
+    /// What is said leaves from the address that was spoken to, at once or later.
+    fn transmit(&mut self, path: Path, datagram: &[u8]) {
+        assert_eq!(path.local, Some(LOCAL));
+        self.sent.push_back((path.peer, datagram.to_vec()));
     }
 
     fn established(&mut self, session: SessionId, who: &Who, method: Method) {
@@ -300,7 +312,8 @@ impl Wire {
 
     /// A datagram comes; what is answered to its address.
     pub fn receive(&mut self, peer: SocketAddr, datagram: &[u8]) -> Vec<Vec<u8>> {
-        self.server.receive(peer, datagram, self.now, &mut self.log);
+        self.server
+            .receive(to_us(peer), datagram, self.now, &mut self.log);
         self.sent_to(peer)
     }
 
@@ -458,7 +471,7 @@ impl Client {
                 }
                 if let Some(datagram) = up.take() {
                     wire.server
-                        .receive(self.address, &datagram, wire.now, &mut wire.log);
+                        .receive(to_us(self.address), &datagram, wire.now, &mut wire.log);
                 }
                 if let Some(datagram) = down.take() {
                     self.input(&datagram, wire.now);
@@ -481,8 +494,12 @@ impl Client {
                     let arriving = std::iter::repeat_n(datagram, times).chain(late);
                     for datagram in arriving {
                         if is_up {
-                            wire.server
-                                .receive(self.address, &datagram, wire.now, &mut wire.log);
+                            wire.server.receive(
+                                to_us(self.address),
+                                &datagram,
+                                wire.now,
+                                &mut wire.log,
+                            );
                         } else {
                             self.input(&datagram, wire.now);
                         }

@@ -9,7 +9,9 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use tidegate_dtls::{Counters, Credentials, End, Method, Output, Server, SessionId, Settings, Who};
+use tidegate_dtls::{
+    Counters, Credentials, End, Method, Output, Path, Server, SessionId, Settings, Who,
+};
 
 use super::Event;
 
@@ -31,9 +33,9 @@ struct Socket {
 }
 
 impl Output for Socket {
-    fn transmit(&mut self, peer: SocketAddr, datagram: &[u8]) {
+    fn transmit(&mut self, path: Path, datagram: &[u8]) {
         // Whoever has gone does not get it.
-        let _ = self.socket.send_to(datagram, peer);
+        let _ = self.socket.send_to(datagram, path.peer);
     }
 
     fn established(&mut self, session: SessionId, who: &Who, method: Method) {
@@ -92,7 +94,7 @@ impl Answerer {
                 let received = socket.recv_from(&mut buffer);
                 let now = Instant::now();
                 if let Ok((length, peer)) = received {
-                    server.receive(peer, &buffer[..length], now, &mut out);
+                    server.receive(Path { peer, local: None }, &buffer[..length], now, &mut out);
                 }
                 for (session, answer) in std::mem::take(&mut out.answers) {
                     // It may have closed in the same datagram.

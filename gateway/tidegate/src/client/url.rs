@@ -32,7 +32,8 @@ impl FromStr for ServerUrl {
         let Some(kind) = kind else {
             let built: Vec<_> = built().map(Kind::scheme).collect();
             let built = built.join(", ");
-            let planned = PLANNED.contains(&scheme.as_str()) || scheme == Kind::Coap.scheme();
+            let spoken = Kind::ALL.iter().any(|kind| kind.scheme() == scheme);
+            let planned = spoken || PLANNED.contains(&scheme.as_str());
             return Err(if planned {
                 format!("the client does not speak {scheme} yet; this version has {built}")
             } else {

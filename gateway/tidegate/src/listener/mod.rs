@@ -7,6 +7,7 @@
 //! fill the log.
 
 mod coap;
+mod coaps;
 mod counters;
 mod quic;
 
@@ -14,6 +15,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+pub(crate) use coaps::Dtls;
 pub(crate) use counters::{Counters, Reason};
 use tidegate_mqtt::{Adapter, Endpoint, Peer, Place, Refused, Served};
 use tidegate_tcp::{Complaints, ProxyError, ProxyProtocol};
@@ -40,6 +42,8 @@ pub(crate) struct Listener {
     pub(crate) quic: Option<Arc<tidegate_quic::Metrics>>,
     /// What it counts, if CoAP is spoken there.
     pub(crate) coap: Option<Arc<tidegate_coap::Metrics>>,
+    /// Its DTLS, if that is under CoAP there.
+    pub(crate) dtls: Option<Dtls>,
     proxy: Option<ProxyProtocol>,
     websocket: Option<Upgrader>,
     complaints: Complaints,
@@ -52,12 +56,13 @@ enum Verdict {
 }
 
 impl Listener {
-    /// `identity` is what it shows, if TLS is spoken there; `quic` what is counted, if QUIC is.
+    /// `identity` is what it shows, if TLS is spoken there; `quic` what is counted, if QUIC is; `dtls` the same of DTLS.
     pub(crate) fn new(
         config: config::Listener,
         adapter: &Arc<Adapter>,
         identity: Option<Arc<Identity>>,
         quic: Option<Arc<tidegate_quic::Metrics>>,
+        dtls: Option<Dtls>,
     ) -> Arc<Self> {
         let tls = config.tls.zip(identity);
         Arc::new(Self {
@@ -68,6 +73,7 @@ impl Listener {
             tls: tls.map(|(tls, identity)| Acceptor::new(identity, tls.accept)),
             quic,
             coap: config.coap.map(|_| Arc::default()),
+            dtls,
             proxy: config.proxy,
             websocket: config
                 .websocket

@@ -18,7 +18,7 @@ pub(super) fn encode(listeners: &[Arc<Listener>], out: &mut Writer<'_>) -> fmt::
         .iter()
         .filter_map(|listener| Some((&**listener, listener.coap.as_deref()?)))
         .collect();
-    let single: [Number; 7] = [
+    let single: [Number; 8] = [
         (
             "tidegate_coap_requests",
             "CoAP requests, repetitions left out",
@@ -54,6 +54,11 @@ pub(super) fn encode(listeners: &[Arc<Listener>], out: &mut Writer<'_>) -> fmt::
             "CoAP requests refused because a table was full",
             |m| m.full.get(),
         ),
+        (
+            "tidegate_coap_unsent",
+            "Datagrams of CoAP listeners that could not be sent",
+            |m| m.unsent.get(),
+        ),
     ];
     for (name, help, count) in single {
         let each = coap.iter();
@@ -86,7 +91,7 @@ pub(super) fn encode(listeners: &[Arc<Listener>], out: &mut Writer<'_>) -> fmt::
         "tidegate_coap_observations_ended",
         "CoAP observations that ended, by reason",
         coap.iter().flat_map(|(listener, m)| {
-            let reasons = ["asked", "reset", "timeout", "closed", "taken_over"];
+            let reasons = ["asked", "reset", "timeout", "closed", "session", "taken_over"];
             reasons
                 .into_iter()
                 .zip(&m.cancelled)

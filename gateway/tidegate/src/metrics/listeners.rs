@@ -41,21 +41,28 @@ pub(super) fn encode(listeners: &[Arc<Listener>], out: &mut Writer<'_>) -> fmt::
     )?;
     encode_tls(listeners, out)?;
     encode_quic(listeners, out)?;
-    super::coap::encode(listeners, out)
+    super::coap::encode(listeners, out)?;
+    super::dtls::encode(listeners, out)
 }
 
 fn encode_tls(listeners: &[Arc<Listener>], out: &mut Writer<'_>) -> fmt::Result {
-    let tls: Vec<(&Listener, &Acceptor, Status)> = listeners
+    let acceptors: Vec<(&Listener, &Acceptor)> = listeners
+        .iter()
+        .filter_map(|listener| Some((&**listener, listener.tls.as_ref()?)))
+        .collect();
+    // DTLS has handshakes of its own, and the same files.
+    let shown: Vec<(&Listener, Status)> = listeners
         .iter()
         .filter_map(|listener| {
-            let acceptor = listener.tls.as_ref()?;
-            Some((&**listener, acceptor, acceptor.identity().status()))
+            let of_tls = listener.tls.as_ref().map(|it| it.identity().status());
+            let of_dtls = || listener.dtls.as_ref().map(|it| it.credentials.status());
+            Some((&**listener, of_tls.or_else(of_dtls)?))
         })
         .collect();
     out.family(
         "tidegate_tls_handshakes",
         "TLS handshakes done, by kind",
-        tls.iter().flat_map(|(listener, acceptor, _)| {
+        acceptors.iter().flat_map(|(listener, acceptor)| {
             let counters = acceptor.counters();
             [("full", counters.full()), ("resumed", counters.resumed())]
                 .map(|(kind, count)| ([label(listener), ("kind", kind)], Counter(count)))
@@ -64,14 +71,14 @@ fn encode_tls(listeners: &[Arc<Listener>], out: &mut Writer<'_>) -> fmt::Result 
     out.family(
         "tidegate_tls_handshakes_in_progress",
         "TLS handshakes under way now",
-        tls.iter().map(|(listener, acceptor, _)| {
+        acceptors.iter().map(|(listener, acceptor)| {
             ([label(listener)], Gauge(acceptor.counters().in_progress()))
         }),
     )?;
     out.family(
         "tidegate_tls_reloads",
-        "Changes of certificates, CA or CRL files, by result",
-        tls.iter().flat_map(|(listener, _, status)| {
+        "Changes of certificates, CA, CRL or key files, by result",
+        shown.iter().flat_map(|(listener, status)| {
             [
                 ("success", status.reloads_succeeded),
                 ("failure", status.reloads_failed),
@@ -82,13 +89,13 @@ fn encode_tls(listeners: &[Arc<Listener>], out: &mut Writer<'_>) -> fmt::Result 
     out.family(
         "tidegate_tls_reload_failing",
         "1 while the files of the listener cannot be used and those from before are in force",
-        tls.iter().map(|(listener, _, status)| {
+        shown.iter().map(|(listener, status)| {
             ([label(listener)], Gauge(status.last_error.is_some().into()))
         }),
     )?;
     // Two certificates may have one subject, as one with each kind of key: what ends first counts.
     let mut ends: BTreeMap<(&str, &str), SystemTime> = BTreeMap::new();
-    for (listener, _, status) in &tls {
+    for (listener, status) in &shown {
         for certificate in &status.certificates {
             let end = ends
                 .entry((&listener.name, &certificate.subject))
@@ -115,7 +122,7 @@ fn encode_tls(listeners: &[Arc<Listener>], out: &mut Writer<'_>) -> fmt::Result 
     out.family(
         "tidegate_tls_crl_next_update_timestamp_seconds",
         "When the certificate revocation list of the listener ends, in seconds since 1970",
-        tls.iter().filter_map(|(listener, _, status)| {
+        shown.iter().filter_map(|(listener, status)| {
             Some(([label(listener)], Time(unix(status.crl_next_update?))))
         }),
     )

@@ -1,6 +1,7 @@
 //! The counters of the bus and the adapters under their Prometheus names.
 
 mod coap;
+mod dtls;
 mod http;
 mod listeners;
 mod store;

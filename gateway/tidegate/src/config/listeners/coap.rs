@@ -12,7 +12,12 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// A body may be as large as a packet of MQTT, unless the listener says otherwise: what the one publishes the other
 /// receives. A session that does not say how long it lives lives as long as one of MQTT 3.1.1, which cannot say it.
-pub(super) fn read(section: &mut Section<'_>, mqtt: &tidegate_mqtt::Settings) -> Settings {
+/// Where an address is proved before a client is heard (DTLS), nothing is asked about others.
+pub(super) fn read(
+    section: &mut Section<'_>,
+    mqtt: &tidegate_mqtt::Settings,
+    is_proved: bool,
+) -> Settings {
     let mut settings = Settings::default();
     let packet = mqtt.max_packet_bytes as usize;
     settings.session_expiry = mqtt.v3_session_expiry;
@@ -50,6 +55,10 @@ pub(super) fn read(section: &mut Section<'_>, mqtt: &tidegate_mqtt::Settings) ->
         settings.confirm_interval,
         Duration::from_secs(1)..=DAY,
     );
+    if is_proved {
+        settings.unverified = Unverified::All;
+        return settings;
+    }
     settings.unverified = section.choice(
         "unverified",
         Unverified::default(),

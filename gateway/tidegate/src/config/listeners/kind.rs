@@ -17,19 +17,22 @@ pub(crate) enum Kind {
     Quic,
     /// CoAP over UDP.
     Coap,
+    /// CoAP over DTLS, over UDP.
+    Coaps,
 }
 
 /// Kinds, and so schemes of URLs, that a later version has.
-pub(crate) const PLANNED: [&str; 3] = ["coaps", "coap+tcp", "coaps+tcp"];
+pub(crate) const PLANNED: [&str; 2] = ["coap+tcp", "coaps+tcp"];
 
 impl Kind {
-    pub(crate) const ALL: [Self; 6] = [
+    pub(crate) const ALL: [Self; 7] = [
         Self::Mqtt,
         Self::Mqtts,
         Self::Ws,
         Self::Wss,
         Self::Quic,
         Self::Coap,
+        Self::Coaps,
     ];
 
     /// The scheme of a URL that leads to such a listener.
@@ -41,6 +44,7 @@ impl Kind {
             Self::Wss => "wss",
             Self::Quic => "quic",
             Self::Coap => "coap",
+            Self::Coaps => "coaps",
         }
     }
 
@@ -53,6 +57,7 @@ impl Kind {
             Self::Wss => 8084,
             Self::Quic => 14567,
             Self::Coap => 5683,
+            Self::Coaps => 5684,
         }
     }
 
@@ -73,7 +78,12 @@ impl Kind {
 
     /// Whether it is CoAP, over UDP.
     pub(crate) const fn is_coap(self) -> bool {
-        matches!(self, Self::Coap)
+        matches!(self, Self::Coap | Self::Coaps)
+    }
+
+    /// Whether DTLS is under it.
+    pub(crate) const fn has_dtls(self) -> bool {
+        matches!(self, Self::Coaps)
     }
 
     /// Whether its port is one of UDP.

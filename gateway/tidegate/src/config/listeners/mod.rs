@@ -1,6 +1,7 @@
 //! `[listeners.NAME]`: where each protocol is spoken.
 
 mod coap;
+mod dtls;
 mod kind;
 mod limits;
 mod proxy;
@@ -10,6 +11,7 @@ mod websocket;
 
 use std::net::SocketAddr;
 
+pub(crate) use dtls::DtlsListener;
 pub(crate) use kind::{Kind, PLANNED};
 use tidegate_tcp::{ProxyProtocol, SocketOptions};
 pub(crate) use tls::TlsListener;
@@ -41,8 +43,10 @@ pub(crate) struct Listener {
     pub(crate) websocket: Option<tidegate_websocket::Settings>,
     /// Of the kind that has it.
     pub(crate) quic: Option<tidegate_quic::Settings>,
-    /// Of the kind that has it.
+    /// Of the kinds that have it.
     pub(crate) coap: Option<tidegate_coap::Settings>,
+    /// Of the kind that has it.
+    pub(crate) dtls: Option<DtlsListener>,
     /// Where the address was said.
     pub(crate) origin: Origin,
 }
@@ -111,7 +115,9 @@ fn listener(
     let reuse_port = section.boolean("reuse_port", false);
     let ipv6_only = section.boolean("ipv6_only", false);
     let proxy = if is_udp { None } else { proxy::read(section) };
-    let coap = is_coap.then(|| section.section("coap", |section| coap::read(section, mqtt)));
+    let dtls = kind.value.is_some_and(Kind::has_dtls);
+    let coap = is_coap.then(|| section.section("coap", |section| coap::read(section, mqtt, dtls)));
+    let dtls = dtls.then(|| dtls::read(section));
     let mqtt = if is_coap {
         mqtt.clone()
     } else {
@@ -146,6 +152,7 @@ fn listener(
         websocket,
         quic,
         coap,
+        dtls,
         origin: bind.origin,
     })
 }

@@ -137,7 +137,7 @@ fn resumption(section: &mut Section<'_>, is_quic: bool) -> Resumption {
 }
 
 /// A certificate is two files or none.
-fn certificate(section: &mut Section<'_>) -> Option<CertificateFiles> {
+pub(super) fn certificate(section: &mut Section<'_>) -> Option<CertificateFiles> {
     let cert = section.optional_path("cert");
     let key = section.optional_path("key");
     let mut need = |missing: &str, there: &Found<Option<PathBuf>>| {
@@ -156,39 +156,45 @@ fn certificate(section: &mut Section<'_>) -> Option<CertificateFiles> {
 }
 
 fn client_auth(section: &mut Section<'_>) -> ClientAuth {
-    let ca = section.optional_path("client_ca");
-    let crl = section.optional_path("client_crl");
+    let ca = client_ca(section);
     let words = [
         ("none", Some(Asked::None)),
         ("optional", Some(Asked::Optional)),
         ("required", Some(Asked::Required)),
     ];
     // Whoever names a CA wants it used.
-    let default = match ca.value {
+    let default = match ca {
         Some(_) => Asked::Required,
         None => Asked::None,
     };
     let asked = section.optional_choice("client_auth", &words);
-    let mut need_ca = |origin: Origin, what: &str| {
-        let path = section.path().to_owned();
-        section.problem(origin, format!("{path}.{what} needs a client_ca"));
-    };
-    let Some(path) = ca.value else {
-        if crl.value.is_some() {
-            need_ca(crl.origin, "client_crl");
-        }
+    let Some(ca) = ca else {
         if matches!(asked.value, Some(Asked::Optional | Asked::Required)) {
-            need_ca(asked.origin, "client_auth");
+            need_ca(section, asked.origin, "client_auth");
         }
         return ClientAuth::None;
-    };
-    let ca = ClientCa {
-        ca: path,
-        crl: crl.value,
     };
     match asked.value.unwrap_or(default) {
         Asked::None => ClientAuth::None,
         Asked::Optional => ClientAuth::Optional(ca),
         Asked::Required => ClientAuth::Required(ca),
     }
+}
+
+/// Who issues certificates of clients.
+pub(super) fn client_ca(section: &mut Section<'_>) -> Option<ClientCa> {
+    let ca = section.optional_path("client_ca");
+    let crl = section.optional_path("client_crl");
+    if ca.value.is_none() && crl.value.is_some() {
+        need_ca(section, crl.origin, "client_crl");
+    }
+    Some(ClientCa {
+        ca: ca.value?,
+        crl: crl.value,
+    })
+}
+
+fn need_ca(section: &mut Section<'_>, origin: Origin, what: &str) {
+    let path = section.path().to_owned();
+    section.problem(origin, format!("{path}.{what} needs a client_ca"));
 }

@@ -1,8 +1,10 @@
 //! Listeners and their addresses.
 
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use tidegate_dtls::PskSource;
 use tidegate_quic::Retry;
 use tidegate_tls::{ClientAuth, MinVersion, Resumption};
 
@@ -12,7 +14,7 @@ use super::{config, loaded, problems};
 #[test]
 fn a_listener_of_the_same_name_keeps_what_is_not_said() {
     let config = config("[listeners.mqtt]\nbind = \"127.0.0.1:1999\"\n");
-    assert_eq!(config.listeners.len(), 6);
+    assert_eq!(config.listeners.len(), 7);
     assert_eq!(config.listeners[0].kind, Kind::Mqtt);
     assert_eq!(config.listeners[0].socket.bind.port(), 1999);
 }
@@ -21,7 +23,7 @@ fn a_listener_of_the_same_name_keeps_what_is_not_said() {
 fn a_listener_can_be_turned_off() {
     let listeners = config("[listeners.mqtt]\nenabled = false\n").listeners;
     let names: Vec<_> = listeners.iter().map(|l| l.name.as_str()).collect();
-    assert_eq!(names, ["mqtts", "ws", "wss", "quic", "coap"]);
+    assert_eq!(names, ["mqtts", "ws", "wss", "quic", "coap", "coaps"]);
     assert_eq!(config("[http]\nenabled = false\n").http, None);
 }
 
@@ -44,6 +46,7 @@ fn a_variable_reaches_a_listener_by_its_name() {
         ("wss", 8084),
         ("quic", 14567),
         ("coap", 5683),
+        ("coaps", 5684),
     ];
     assert_eq!(
         binds,
@@ -65,8 +68,8 @@ fn a_listener_of_a_new_name_says_everything() {
 
 #[test]
 fn a_kind_that_is_not_built_yet_says_so() {
-    let built = "\"mqtt\", \"mqtts\", \"ws\", \"wss\", \"quic\" or \"coap\"";
-    for kind in ["coaps", "coap+tcp", "coaps+tcp"] {
+    let built = "\"mqtt\", \"mqtts\", \"ws\", \"wss\", \"quic\", \"coap\" or \"coaps\"";
+    for kind in ["coap+tcp", "coaps+tcp"] {
         assert_eq!(
             problems(&format!("listeners.mqtt.kind = \"{kind}\""), &[], &[]),
             [format!(
@@ -217,7 +220,8 @@ fn coap_has_keys_of_its_own_and_none_of_connections() {
          max_observations = 33\nmax_observations_per_endpoint = 34\nmax_waiting = 35\nmax_transfers = 36\n\
          max_transfers_per_endpoint = 37\nconfirm_interval = \"38s\"\nunverified = \"echo\"\n",
     );
-    let coap = config.listeners.last().unwrap().coap.clone().unwrap();
+    let coap = config.listeners.iter().find(|it| it.name == "coap");
+    let coap = coap.unwrap().coap.clone().unwrap();
     let mut expected = tidegate_coap::Settings::default();
     expected.max_body_bytes = 1_000;
     expected.block_bytes = 256;
@@ -231,6 +235,86 @@ fn coap_has_keys_of_its_own_and_none_of_connections() {
     expected.confirm_interval = Duration::from_secs(38);
     expected.unverified = tidegate_coap::Unverified::Echo;
     assert_eq!(coap, expected);
+}
+
+#[test]
+fn coaps_has_keys_of_dtls_and_what_proves_an_address_is_the_handshake() {
+    for key in [
+        "listeners.coap.dtls.max_sessions = 1",
+        "listeners.mqtts.dtls.max_sessions = 1",
+        "listeners.coaps.coap.unverified = \"all\"",
+        "listeners.coaps.tls.min_version = \"1.2\"",
+        "listeners.coaps.tls.client_auth = \"optional\"",
+        "listeners.coaps.backlog = 1",
+        "listeners.coaps.max_connections = 1",
+    ] {
+        let found = problems(key, &[], &[]);
+        assert_eq!(found.len(), 1, "{key}: {found:?}");
+        assert!(found[0].contains("unknown key"), "{key}: {found:?}");
+    }
+    let of = |text: &str| {
+        let config = config(&format!("[listeners.coaps]\n{text}\n"));
+        let found = config.listeners.into_iter().find(|it| it.name == "coaps");
+        found.unwrap()
+    };
+    let plain = of("");
+    let dtls = plain.dtls.as_ref().unwrap();
+    assert_eq!(dtls.settings, tidegate_dtls::Settings::default());
+    assert!(dtls.shows_local() && plain.tls.is_none());
+    let unverified = plain.coap.unwrap().unverified;
+    assert_eq!(unverified, tidegate_coap::Unverified::All);
+
+    let listener = of(
+        "coap.max_exchanges = 31\n[listeners.coaps.dtls]\npsk_file = \"keys\"\npsk_hint = \"which?\"\n\
+         handshake_timeout = \"32s\"\nidle_timeout = \"33s\"\nmax_handshakes = 34\nmax_handshake_rate = 35\n\
+         max_sessions = 36\nmax_sessions_per_ip = 37\n",
+    );
+    assert_eq!(listener.coap.as_ref().unwrap().max_exchanges, 31);
+    let dtls = listener.dtls.unwrap();
+    assert!(!dtls.shows_local(), "who names keys wants keys");
+    assert!(matches!(&dtls.credentials.psk, Some(PskSource::File(path)) if path == "keys"));
+    assert_eq!(dtls.credentials.psk_hint.as_deref(), Some("which?"));
+    let expected = tidegate_dtls::Settings {
+        handshake_timeout: Duration::from_secs(32),
+        idle_timeout: Duration::from_secs(33),
+        max_handshakes: 34,
+        max_handshake_rate: NonZeroU32::new(35).unwrap(),
+        max_sessions: 36,
+        max_per_ip: 37,
+        ..tidegate_dtls::Settings::default()
+    };
+    assert_eq!(dtls.settings, expected);
+}
+
+#[test]
+fn the_local_certificate_is_for_who_names_no_other_and_wants_one() {
+    for (text, expected) in [
+        ("", true),
+        ("dtls.psk_file = \"keys\"", false),
+        ("tls.client_ca = \"ca\"", true),
+        ("dtls.psk_file = \"keys\"\ntls.client_ca = \"ca\"", true),
+        ("tls.cert = \"a\"\ntls.key = \"b\"", false),
+        (
+            "tls.cert = \"a\"\ntls.key = \"b\"\ndtls.psk_file = \"keys\"",
+            false,
+        ),
+    ] {
+        let config = config(&format!("[listeners.coaps]\n{text}\n"));
+        let mut dtls = config.listeners.iter().filter_map(|it| it.dtls.as_ref());
+        let dtls = dtls.next().unwrap();
+        assert_eq!(dtls.shows_local(), expected, "{text}");
+        let asks = dtls.credentials.client != ClientAuth::None;
+        assert_eq!(asks, text.contains("client_ca"), "{text}");
+    }
+    for (key, needs) in [
+        ("dtls.psk_hint = \"a\"", "psk_hint needs a psk_file"),
+        ("tls.client_crl = \"a\"", "client_crl needs a client_ca"),
+        ("tls.cert = \"a\"", "key is needed, too"),
+    ] {
+        let found = problems(&format!("listeners.coaps.{key}"), &[], &[]);
+        assert_eq!(found.len(), 1, "{key}: {found:?}");
+        assert!(found[0].ends_with(needs), "{key}: {found:?}");
+    }
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! Observers that have a session: those that name themselves (`?c=`) and observe with QoS 1 or 2.
+//! Observers that have a session: those that name themselves (`?c=`), or have proved who they are, and observe with
+//! QoS 1 or 2.
 //!
 //! Such an observation is a subscription of the client's session, as one of MQTT: what is published while the client
 //! is away waits for it, is on disk before its publisher hears so, and survives a restart. The listener is the
@@ -162,17 +163,17 @@ impl Server {
         qos: QoS,
         now: Instant,
     ) -> Seat {
-        if request.query.client.is_none() || !qos.is_acknowledged() {
+        if !self.is_named(request, from) || !qos.is_acknowledged() {
             return Seat::Bus;
         }
-        let place = self.sessions_by_client.get(client).copied();
-        let here = |place: &usize| self.sessions[*place].remote == from;
+        let place = self.client_sessions_by_id.get(client).copied();
+        let here = |place: &usize| self.client_sessions[*place].remote == from;
         let Some(place) = place.filter(here) else {
             let usual = self.settings.session_expiry.as_secs();
             let usual = u32::try_from(usual).unwrap_or(u32::MAX);
             return self.claim(client, request.query.session_expiry.unwrap_or(usual));
         };
-        let session = &mut self.sessions[place];
+        let session = &mut self.client_sessions[place];
         session.grace = now + GRACE;
         let known = |(known, granted): &(TopicFilter, QoS)| known == filter && *granted == qos;
         if session.filters.iter().any(known) {
@@ -207,6 +208,11 @@ impl Server {
                 }
             }
         }
+    }
+
+    /// Whether the client has said who it is, or has proved it.
+    pub(crate) fn is_named(&self, request: &Request<'_>, from: SocketAddr) -> bool {
+        request.query.client.is_some() || self.sessions.proved(from).is_some()
     }
 
     fn claim(&self, client: &ClientId, expiry: u32) -> Seat {
@@ -250,12 +256,12 @@ impl Server {
             }
             _ => taken_over(),
         })?;
-        let place = self.sessions.vacant_key();
+        let place = self.client_sessions.vacant_key();
         attachment.set_waker(Waker::from(Arc::new(SessionWaker {
             ready: self.ready(),
             place,
         })));
-        self.sessions.insert(Attached {
+        self.client_sessions.insert(Attached {
             remote,
             attachment,
             watches: SmallVec::new(),
@@ -267,7 +273,7 @@ impl Server {
             grace: now + GRACE,
         });
         // One that was here before hears that it is replaced.
-        self.sessions_by_client.insert(client.clone(), place);
+        self.client_sessions_by_id.insert(client.clone(), place);
         self.ready.add_session(place);
         Ok(())
     }
@@ -275,7 +281,7 @@ impl Server {
     /// Makes an observation one of its session; what was taken for it already waits in it from now on.
     pub(crate) fn join(&mut self, session: usize, place: usize) {
         let identifier = identifier(self.watches[place].filter()).get();
-        let attached = &mut self.sessions[session];
+        let attached = &mut self.client_sessions[session];
         attached.watches.push(place);
         let mut owed = VecDeque::new();
         for taken in &attached.taken {
@@ -296,7 +302,7 @@ impl Server {
 
     /// Sees what the session at this place has.
     pub(crate) fn look_at_session(&mut self, place: usize, now: Instant, out: &mut Outgoing) {
-        let Some(session) = self.sessions.get(place) else {
+        let Some(session) = self.client_sessions.get(place) else {
             return;
         };
         let remote = session.remote;
@@ -311,7 +317,7 @@ impl Server {
     /// Takes as much from the session as may be under way. `false`: the session is another's.
     fn draw(&mut self, place: usize, now: Instant) -> bool {
         let at = self.bus.now();
-        while let Some(session) = self.sessions.get_mut(place)
+        while let Some(session) = self.client_sessions.get_mut(place)
             && session.taken.len() < usize::from(WINDOW.get())
         {
             if session.read == session.output.len() {
@@ -332,7 +338,7 @@ impl Server {
     /// Takes one delivery. `false`: memory has no room for it now.
     fn take_delivery(&mut self, place: usize, now: Instant) -> bool {
         let at = self.bus.now();
-        let session = &mut self.sessions[place];
+        let session = &mut self.client_sessions[place];
         let mut rest = &session.output[session.read..];
         let (message, packet_id, mut pending) = match delivery::next(&mut rest) {
             // The encoder has written whole deliveries and nothing else.
@@ -378,7 +384,7 @@ impl Server {
         session.next += 1;
         if taken.pending.is_empty() {
             self.settle_taken(place, &taken);
-            let session = self.sessions[place].attachment.session();
+            let session = self.client_sessions[place].attachment.session();
             self.bus.count_unsent(session, DropReason::Unobserved, 1);
             return true;
         }
@@ -391,7 +397,7 @@ impl Server {
                 watch.push(Arc::clone(&taken.message));
             }
         }
-        self.sessions[place].taken.push_back(taken);
+        self.client_sessions[place].taken.push_back(taken);
         true
     }
 
@@ -411,7 +417,7 @@ impl Server {
     /// A subscription is not owed the message with this number, or any, any more.
     fn forget_taken(&mut self, session: usize, identifier: u32, number: Option<u64>) {
         let mut settled = SmallVec::<[Taken; 1]>::new();
-        let taken = &mut self.sessions[session].taken;
+        let taken = &mut self.client_sessions[session].taken;
         let mut at = 0;
         while at < taken.len() {
             if number.is_none_or(|number| number == taken[at].number) {
@@ -433,7 +439,7 @@ impl Server {
 
     /// Acknowledges a message to the session.
     fn settle_taken(&self, session: usize, taken: &Taken) {
-        let attachment = &self.sessions[session].attachment;
+        let attachment = &self.client_sessions[session].attachment;
         let (at, qos) = (self.bus.now(), taken.message.qos());
         // One that was replaced hears of it by the next look.
         match taken.packet_id {
@@ -460,7 +466,7 @@ impl Server {
         why: Cancel,
         now: Instant,
     ) {
-        let Some(session) = self.sessions.get_mut(member.session) else {
+        let Some(session) = self.client_sessions.get_mut(member.session) else {
             return;
         };
         session.watches.retain(|other| *other != place);
@@ -477,14 +483,14 @@ impl Server {
             let _ = session.attachment.unsubscribe(filter);
             self.forget_taken(member.session, member.identifier, None);
         }
-        if self.sessions[member.session].watches.is_empty() {
+        if self.client_sessions[member.session].watches.is_empty() {
             self.leave(member.session, why == Cancel::Asked);
         }
     }
 
     /// Gives a session back; `deliberately`: it ends if nothing is subscribed to any more.
     fn leave(&mut self, place: usize, deliberately: bool) {
-        let Some(session) = self.sessions.try_remove(place) else {
+        let Some(session) = self.client_sessions.try_remove(place) else {
             return;
         };
         let Attached {
@@ -495,8 +501,8 @@ impl Server {
             ..
         } = session;
         let client = attachment.session().id();
-        if self.sessions_by_client.get(client) == Some(&place) {
-            self.sessions_by_client.remove(client);
+        if self.client_sessions_by_id.get(client) == Some(&place) {
+            self.client_sessions_by_id.remove(client);
         }
         let unacknowledged = taken.iter().filter(|taken| taken.packet_id.is_none());
         let lost =
@@ -517,7 +523,7 @@ impl Server {
 
     /// Another connection has the session, or an operator has ended it: the observers hear that they are none any more.
     fn end_session(&mut self, place: usize, now: Instant, out: &mut Outgoing) {
-        for watch in self.sessions[place].watches.clone() {
+        for watch in self.client_sessions[place].watches.clone() {
             self.say_goodbye(watch, "another connection has this session", out);
             self.cancel(watch, Cancel::TakenOver, now);
         }
@@ -526,9 +532,9 @@ impl Server {
     }
 
     /// Drops what has waited for its observation for long enough.
-    pub(crate) fn expire_sessions(&mut self, now: Instant) {
+    pub(crate) fn expire_client_sessions(&mut self, now: Instant) {
         let over = self
-            .sessions
+            .client_sessions
             .iter()
             .filter(|(_, session)| session.grace <= now);
         let over: SmallVec<[usize; 8]> = over
@@ -536,7 +542,7 @@ impl Server {
             .map(|(place, _)| place)
             .collect();
         for place in over {
-            let session = &mut self.sessions[place];
+            let session = &mut self.client_sessions[place];
             if session.watches.is_empty() {
                 self.leave(place, false);
                 continue;
@@ -557,8 +563,8 @@ impl Server {
             for identifier in lost {
                 self.forget_taken(place, identifier, None);
             }
-            let dropped = before - self.sessions[place].taken.len();
-            let session = self.sessions[place].attachment.session();
+            let dropped = before - self.client_sessions[place].taken.len();
+            let session = self.client_sessions[place].attachment.session();
             self.bus
                 .count_unsent(session, DropReason::Unobserved, dropped as u64);
             self.draw(place, now);
