@@ -25,6 +25,8 @@ pub(crate) struct Login {
     named: bool,
     user: Option<Box<str>>,
     password: Option<Box<[u8]>>,
+    /// The common name of the certificate that it has shown, verified.
+    certificate: Option<Arc<str>>,
 }
 
 impl Login {
@@ -47,7 +49,19 @@ impl Login {
             named: query.client.is_some(),
             user: query.user.map(Into::into),
             password: query.password.map(|password| password.as_bytes().into()),
+            certificate: None,
         })
+    }
+
+    /// The same, with the name of the certificate that the client has shown: its identifier, unless it says otherwise
+    /// or the name cannot be one.
+    pub(crate) fn with_certificate(mut self, name: Option<&Arc<str>>, longest: usize) -> Self {
+        let fitting = name.filter(|name| !self.named && name.len() <= longest);
+        if let Some(client) = fitting.and_then(|name| ClientId::new(name).ok()) {
+            self.client = client;
+        }
+        self.certificate = name.cloned();
+        self
     }
 
     fn says(&self, query: &Query<'_>) -> bool {
@@ -74,15 +88,38 @@ impl Login {
             credentials.user_name = login.user.as_deref();
             credentials.password = login.password.as_deref();
             credentials.peer = Some(from);
+            credentials.certificate_name = login.certificate.as_deref();
             bus.access().connect(credentials).await
         })
     }
 }
 
-struct Known {
+/// A login, and what was decided about it.
+pub(crate) struct Known {
     login: Login,
     decision: Result<(), Denial>,
     until: Instant,
+}
+
+impl Known {
+    /// Decided now.
+    pub(crate) fn new(login: Login, decision: Result<(), Denial>, now: Instant) -> Self {
+        Self {
+            login,
+            decision,
+            until: now + HOLDS,
+        }
+    }
+
+    /// What is known of who asks, if it is this one; `None`: somebody must be asked.
+    pub(crate) fn answers(
+        &self,
+        query: &Query<'_>,
+        now: Instant,
+    ) -> Option<Result<ClientId, Denial>> {
+        let same = self.until > now && self.login.says(query);
+        same.then(|| self.decision.map(|()| self.login.client.clone()))
+    }
 }
 
 /// The decisions of one listener, by address.
@@ -109,9 +146,7 @@ impl Identities {
         from: SocketAddr,
         now: Instant,
     ) -> Option<Result<ClientId, Denial>> {
-        let known = self.known.get(&from)?;
-        let same = known.until > now && known.login.says(query);
-        same.then(|| known.decision.map(|()| known.login.client.clone()))
+        self.known.get(&from)?.answers(query, now)
     }
 
     /// Notes a decision.
@@ -127,16 +162,9 @@ impl Identities {
             // The oldest is asked for anew.
             self.forget_first();
         }
-        let until = now + HOLDS;
-        self.ends.push_back((until, from));
-        self.known.insert(
-            from,
-            Known {
-                login,
-                decision,
-                until,
-            },
-        );
+        let known = Known::new(login, decision, now);
+        self.ends.push_back((known.until, from));
+        self.known.insert(from, known);
     }
 
     /// Forgets what holds no longer.

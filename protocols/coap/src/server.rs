@@ -64,7 +64,7 @@ pub struct Server {
     unverified: usize,
     pub(crate) watches: Slab<Watch>,
     pub(crate) duplicates: Duplicates,
-    pub(crate) transfers: Transfers,
+    pub(crate) transfers: Transfers<SocketAddr>,
     pub(crate) identities: Identities,
     timers: BTreeSet<(Instant, usize)>,
     pub(crate) pending: VecDeque<Pending>,
