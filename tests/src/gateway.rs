@@ -20,13 +20,15 @@ use crate::tls::TlsClient;
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// What listens when nobody says anything, to be bound to free ports.
-const BINDS: [&str; 7] = [
+const BINDS: [&str; 9] = [
     "listeners.mqtt.bind",
     "listeners.mqtts.bind",
     "listeners.ws.bind",
     "listeners.wss.bind",
     "listeners.quic.bind",
     "listeners.coap.bind",
+    "listeners.coap_tcp.bind",
+    "listeners.coaps_tcp.bind",
     "http.bind",
 ];
 

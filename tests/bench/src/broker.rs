@@ -364,11 +364,21 @@ fn tidegate(binary: &Path, start: Start<'_>) -> Result<Instance, NotStarted> {
                 }
             }
         }
-        for scheme in ["mqtt", "mqtts", "ws", "wss", "quic", "coap"] {
-            if scheme == carrier.scheme() {
-                set(format!("listeners.{scheme}.bind={address}"));
+        let listeners = [
+            "mqtt",
+            "mqtts",
+            "ws",
+            "wss",
+            "quic",
+            "coap",
+            "coap_tcp",
+            "coaps_tcp",
+        ];
+        for listener in listeners {
+            if listener == carrier.scheme() {
+                set(format!("listeners.{listener}.bind={address}"));
             } else {
-                set(format!("listeners.{scheme}.enabled=false"));
+                set(format!("listeners.{listener}.enabled=false"));
             }
         }
         if let Carrier::Tls | Carrier::Quic = carrier {

@@ -13,7 +13,17 @@ from pathlib import Path
 import pytest
 
 NUMBERS = itertools.count(1)
-BINDS = ["listeners.mqtt", "listeners.mqtts", "listeners.ws", "listeners.wss", "listeners.quic", "listeners.coap", "http"]
+BINDS = [
+    "listeners.mqtt",
+    "listeners.mqtts",
+    "listeners.ws",
+    "listeners.wss",
+    "listeners.quic",
+    "listeners.coap",
+    "listeners.coap_tcp",
+    "listeners.coaps_tcp",
+    "http",
+]
 # Besides those that are there anyway: listeners that ask their clients for a certificate, and one at
 # an address that the local certificate does not name.
 LISTENERS = """

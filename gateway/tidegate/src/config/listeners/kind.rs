@@ -17,19 +17,25 @@ pub(crate) enum Kind {
     Quic,
     /// CoAP over UDP.
     Coap,
+    /// CoAP over TCP.
+    CoapTcp,
+    /// CoAP over TLS.
+    CoapsTcp,
 }
 
 /// Kinds, and so schemes of URLs, that a later version has.
-pub(crate) const PLANNED: [&str; 3] = ["coaps", "coap+tcp", "coaps+tcp"];
+pub(crate) const PLANNED: [&str; 1] = ["coaps"];
 
 impl Kind {
-    pub(crate) const ALL: [Self; 6] = [
+    pub(crate) const ALL: [Self; 8] = [
         Self::Mqtt,
         Self::Mqtts,
         Self::Ws,
         Self::Wss,
         Self::Quic,
         Self::Coap,
+        Self::CoapTcp,
+        Self::CoapsTcp,
     ];
 
     /// The scheme of a URL that leads to such a listener.
@@ -41,6 +47,18 @@ impl Kind {
             Self::Wss => "wss",
             Self::Quic => "quic",
             Self::Coap => "coap",
+            Self::CoapTcp => "coap+tcp",
+            Self::CoapsTcp => "coaps+tcp",
+        }
+    }
+
+    /// The name of the listener that is there when nobody says anything: the scheme, as far as it can be part of the
+    /// name of a variable.
+    pub(super) const fn listener(self) -> &'static str {
+        match self {
+            Self::CoapTcp => "coap_tcp",
+            Self::CoapsTcp => "coaps_tcp",
+            other => other.scheme(),
         }
     }
 
@@ -52,7 +70,8 @@ impl Kind {
             Self::Ws => 8083,
             Self::Wss => 8084,
             Self::Quic => 14567,
-            Self::Coap => 5683,
+            Self::Coap | Self::CoapTcp => 5683,
+            Self::CoapsTcp => 5684,
         }
     }
 
@@ -63,7 +82,7 @@ impl Kind {
 
     /// Whether TLS is under it.
     pub(crate) const fn has_tls(self) -> bool {
-        matches!(self, Self::Mqtts | Self::Wss | Self::Quic)
+        matches!(self, Self::Mqtts | Self::Wss | Self::Quic | Self::CoapsTcp)
     }
 
     /// Whether it is QUIC, over UDP.
@@ -71,14 +90,19 @@ impl Kind {
         matches!(self, Self::Quic)
     }
 
-    /// Whether it is CoAP, over UDP.
+    /// Whether it is CoAP, whatever carries it.
     pub(crate) const fn is_coap(self) -> bool {
-        matches!(self, Self::Coap)
+        matches!(self, Self::Coap) || self.is_coap_stream()
+    }
+
+    /// Whether it is CoAP over a byte stream (RFC 8323).
+    pub(crate) const fn is_coap_stream(self) -> bool {
+        matches!(self, Self::CoapTcp | Self::CoapsTcp)
     }
 
     /// Whether its port is one of UDP.
     pub(crate) const fn is_udp(self) -> bool {
-        self.is_quic() || self.is_coap()
+        matches!(self, Self::Quic | Self::Coap)
     }
 
     /// Whether WebSocket is under it.

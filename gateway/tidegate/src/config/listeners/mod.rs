@@ -52,7 +52,7 @@ pub(crate) fn read(section: &mut Section<'_>, mqtt: &tidegate_mqtt::Settings) ->
     let mut listeners = Vec::new();
     for kind in Kind::ALL {
         // Those that exist when nobody says anything have the name of their kind.
-        let name = kind.scheme();
+        let name = kind.listener();
         let default = (kind, kind.default_bind());
         let listener = section.section(name, |section| {
             listener(section, name, Some(default), &Origin::Default, mqtt)
@@ -103,6 +103,7 @@ fn listener(
     let is_quic = kind.value.is_some_and(Kind::is_quic);
     let is_udp = kind.value.is_some_and(Kind::is_udp);
     let is_coap = kind.value.is_some_and(Kind::is_coap);
+    let is_coap_stream = kind.value.is_some_and(Kind::is_coap_stream);
     let backlog = if is_udp {
         0
     } else {
@@ -111,14 +112,24 @@ fn listener(
     let reuse_port = section.boolean("reuse_port", false);
     let ipv6_only = section.boolean("ipv6_only", false);
     let proxy = if is_udp { None } else { proxy::read(section) };
-    let coap = is_coap.then(|| section.section("coap", |section| coap::read(section, mqtt)));
-    let mqtt = if is_coap {
-        mqtt.clone()
-    } else {
-        limits::read(section, mqtt)
+    let own = match (is_coap, is_coap_stream) {
+        (false, _) => limits::read(section, mqtt),
+        (true, true) => limits::read_connections(section, mqtt),
+        (true, false) => mqtt.clone(),
     };
+    let coap = is_coap.then(|| {
+        section.section("coap", |section| {
+            if is_coap_stream {
+                coap::read_stream(section, &own)
+            } else {
+                coap::read(section, mqtt)
+            }
+        })
+    });
+    let mqtt = own;
     let tls = kind.value.is_some_and(Kind::has_tls);
-    let mut tls = tls.then(|| section.section("tls", |section| tls::read(section, is_quic)));
+    let mut tls =
+        tls.then(|| section.section("tls", |section| tls::read(section, alpn(kind.value))));
     let quic = tls.as_mut().filter(|_| is_quic);
     let quic = quic.map(|tls| section.section("quic", |section| quic::read(section, tls)));
     let websocket = kind.value.is_some_and(Kind::has_websocket);
@@ -148,6 +159,16 @@ fn listener(
         coap,
         origin: bind.origin,
     })
+}
+
+/// What a client names in its handshake: QUIC asks for it (RFC 9001 section 8.1), CoAP over TLS speaks of it (RFC 8323
+/// section 8.2), MQTT has none.
+fn alpn(kind: Option<Kind>) -> tls::Alpn {
+    match kind {
+        Some(Kind::Quic) => tls::Alpn::Quic,
+        Some(Kind::CoapsTcp) => tls::Alpn::Coap,
+        _ => tls::Alpn::None,
+    }
 }
 
 fn parse_kind(raw: &Raw) -> Result<Option<Kind>, String> {
