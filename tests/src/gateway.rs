@@ -20,7 +20,7 @@ use crate::tls::TlsClient;
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// What listens when nobody says anything, to be bound to free ports.
-const BINDS: [&str; 8] = [
+const BINDS: [&str; 10] = [
     "listeners.mqtt.bind",
     "listeners.mqtts.bind",
     "listeners.ws.bind",
@@ -28,6 +28,8 @@ const BINDS: [&str; 8] = [
     "listeners.quic.bind",
     "listeners.coap.bind",
     "listeners.coaps.bind",
+    "listeners.coap_tcp.bind",
+    "listeners.coaps_tcp.bind",
     "http.bind",
 ];
 

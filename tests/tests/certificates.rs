@@ -313,6 +313,8 @@ fn a_certificate_that_cannot_be_read_at_the_start_ends_it_with_a_word() {
         "listeners.quic",
         "listeners.coap",
         "listeners.coaps",
+        "listeners.coap_tcp",
+        "listeners.coaps_tcp",
         "http",
     ];
     for bind in binds {

@@ -74,8 +74,11 @@ pub(crate) struct Gateway {
     mqtt: Arc<Adapter>,
     api: Api,
     sys_interval: Duration,
+    /// Connections that are told a second that the gateway leaves, and how long all of them take at most.
+    shutdown: (u32, Duration),
     bound: Vec<(Arc<Listener>, Serving)>,
     quic: Vec<Arc<Server>>,
+    coap: Vec<Arc<tidegate_coap::stream::Endpoint>>,
     listeners: JoinSet<()>,
     housekeeping: JoinSet<()>,
 }
@@ -121,9 +124,13 @@ impl Gateway {
                     Serving::Quic(server)
                 }
             };
-            let listener = Listener::new(listener, &mqtt, identity, counts, dtls);
+            let listener = Listener::new(listener, &mqtt, identity, counts, dtls, &bus);
             bound.push((listener, serving));
         }
+        let coap = bound
+            .iter()
+            .filter_map(|(listener, _)| listener.coap_stream.clone());
+        let coap = coap.collect();
         let listeners = bound.iter().map(|(listener, _)| Arc::clone(listener));
         metrics.begin(&bus, &kept, &mqtt, &api, listeners.collect());
         api.begin(&bus, config.api.clone());
@@ -136,6 +143,11 @@ impl Gateway {
             sys_interval: config.telemetry.sys_interval,
             bound,
             quic,
+            coap,
+            shutdown: (
+                config.mqtt.shutdown_disconnects_per_second,
+                config.mqtt.shutdown_timeout,
+            ),
             listeners: JoinSet::new(),
             housekeeping: JoinSet::new(),
         })
@@ -150,6 +162,11 @@ impl Gateway {
         if !self.sys_interval.is_zero() {
             self.housekeeping
                 .spawn(publish_sys(Arc::clone(&self.bus), self.sys_interval));
+        }
+        for endpoint in &self.coap {
+            let endpoint = Arc::clone(endpoint);
+            self.housekeeping
+                .spawn(async move { endpoint.keep_time().await });
         }
         for (listener, serving) in self.bound.drain(..) {
             let drain = drain.clone();
@@ -177,7 +194,11 @@ impl Gateway {
                 tracing::error!(%error, "A listener failed.");
             }
         }
-        tokio::join!(self.mqtt.shut_down(), self.api.shut_down());
+        tokio::join!(
+            self.mqtt.shut_down(),
+            self.api.shut_down(),
+            release(&self.coap, self.shutdown),
+        );
         for server in &self.quic {
             let closed = server.close(code::SERVER_SHUTTING_DOWN);
             // Who does not answer by then has lost its connection without a word.
@@ -211,6 +232,17 @@ fn secure(
     );
     let server = server.with_context(named)?;
     Ok(Some((shown, Box::new(server))))
+}
+
+/// Ends all connections that CoAP is spoken over. What has not closed in time is closed by the end of the process.
+async fn release(endpoints: &[Arc<tidegate_coap::stream::Endpoint>], shutdown: (u32, Duration)) {
+    let (per_second, timeout) = shutdown;
+    let all = async {
+        for endpoint in endpoints {
+            endpoint.shut_down(per_second).await;
+        }
+    };
+    let _ = tokio::time::timeout(timeout, all).await;
 }
 
 /// Answers `tidegate data`. Without it the gateway serves its clients as well.

@@ -38,6 +38,8 @@ impl Gateway {
             .args(["--set", "listeners.quic.bind=127.0.0.1:0"])
             .args(["--set", "listeners.coap.bind=127.0.0.1:0"])
             .args(["--set", "listeners.coaps.bind=127.0.0.1:0"])
+            .args(["--set", "listeners.coap_tcp.bind=127.0.0.1:0"])
+            .args(["--set", "listeners.coaps_tcp.bind=127.0.0.1:0"])
             .args(["--set", "http.bind=127.0.0.1:0"])
             .args(["--set", "telemetry.log=warn"])
             .args([

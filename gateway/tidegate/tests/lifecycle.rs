@@ -32,6 +32,8 @@ fn command(directory: &TempDir) -> Command {
         .args(["--set", "listeners.quic.bind=127.0.0.1:0"])
         .args(["--set", "listeners.coap.bind=127.0.0.1:0"])
         .args(["--set", "listeners.coaps.bind=127.0.0.1:0"])
+        .args(["--set", "listeners.coap_tcp.bind=127.0.0.1:0"])
+        .args(["--set", "listeners.coaps_tcp.bind=127.0.0.1:0"])
         .args(["--set", "http.bind=127.0.0.1:0"])
         .arg("--data-dir")
         .arg(directory.path().join("data"))

@@ -12,6 +12,7 @@ use crate::peer::{Separate, What};
 use crate::response::{Body, Response};
 use crate::server::Server;
 use crate::settings::Unverified;
+use crate::topics::not_kept;
 
 /// A request that takes longer than this is acknowledged first and answered later (RFC 7252 section 5.2.2): well before
 /// the client repeats it.
@@ -112,7 +113,7 @@ impl Server {
         now: Instant,
         out: &mut Outgoing,
     ) {
-        if is_unwanted(exchange, &response) {
+        if response.is_unwanted(exchange.no_response) {
             return;
         }
         self.count(&response);
@@ -255,7 +256,7 @@ impl Server {
             ..
         } = *exchange;
         let start = out.bytes.len();
-        if is_unwanted(exchange, &response) {
+        if response.is_unwanted(exchange.no_response) {
             if kind == Kind::Confirmable {
                 Writer::empty(&mut out.bytes, Kind::Acknowledgement, id);
                 self.duplicates.answered(
@@ -325,12 +326,7 @@ impl Server {
     }
 
     pub(crate) fn count(&self, response: &Response) {
-        let [success, client, server] = &self.metrics.responses;
-        match response.code.class() {
-            2 => success.add(1),
-            4 => client.add(1),
-            _ => server.add(1),
-        }
+        self.metrics.answered(response.code);
     }
 
     /// Chooses the block of the body that goes out (RFC 7959 section 2.4), when not all of it does.
@@ -340,7 +336,7 @@ impl Server {
             return;
         }
         response.block2 = match asked {
-            Some(block) => Some(resized(block, block.szx.min(most))),
+            Some(block) => Some(block.resized(block.szx.min(most))),
             None if response.body_len() > 16 << most => Some(Block {
                 num: 0,
                 more: false,
@@ -387,7 +383,7 @@ impl Server {
                 if block.szx == 0 {
                     break;
                 }
-                block = resized(block, block.szx - 1);
+                block = block.resized(block.szx - 1);
             }
         }
         if response.may_be_parted() {
@@ -398,33 +394,5 @@ impl Server {
         }
         out.bytes.truncate(start);
         write(response, &mut out.bytes, &mut self.scratch);
-    }
-}
-
-/// The same place of the body in blocks of another size.
-fn resized(block: Block, szx: u8) -> Block {
-    let num = (block.start() >> (szx + 4)) as u32;
-    Block {
-        num: num.min(Block::MAX_NUM),
-        szx,
-        ..block
-    }
-}
-
-/// Whether the client does not want to hear this (RFC 7967 section 2.1).
-fn is_unwanted(exchange: &Exchange, response: &Response) -> bool {
-    let class = response.code.class();
-    class > 0 && exchange.no_response & (1 << (class - 1)) != 0
-}
-
-/// What is answered when the engine could not keep a publish.
-fn not_kept(response: &Response) -> Response {
-    Response {
-        block1: response.block1,
-        ..Response::later(
-            Code::SERVICE_UNAVAILABLE,
-            30,
-            "the message could not be kept",
-        )
     }
 }

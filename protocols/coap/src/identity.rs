@@ -39,12 +39,21 @@ impl Login {
         longest: usize,
     ) -> Result<Self, Response> {
         let bad = |why: String| Response::refusal(Code::BAD_REQUEST, why);
-        let client = match query.client.or(proved.map(Proved::name)) {
+        // A name that cannot be an identifier proves who it is all the same.
+        let proven = || {
+            let name = proved.map(Proved::name);
+            let fitting = name.filter(|name| name.len() <= longest);
+            fitting.and_then(|name| ClientId::new(name).ok())
+        };
+        let client = match query.client {
             Some(client) if client.len() > longest => {
                 return Err(bad("the client identifier is too long".to_owned()));
             }
             Some(client) => ClientId::new(client),
-            None => ClientId::new(&format!("coap-{from}")),
+            None => match proven() {
+                Some(client) => Ok(client),
+                None => ClientId::new(&format!("coap-{from}")),
+            },
         };
         Ok(Self {
             client: client.map_err(|error| bad(error.to_string()))?,
@@ -89,10 +98,32 @@ impl Login {
     }
 }
 
-struct Known {
+/// A login, and what was decided about it.
+pub(crate) struct Known {
     login: Login,
     decision: Result<(), Denial>,
     until: Instant,
+}
+
+impl Known {
+    /// Decided now.
+    pub(crate) fn new(login: Login, decision: Result<(), Denial>, now: Instant) -> Self {
+        Self {
+            login,
+            decision,
+            until: now + HOLDS,
+        }
+    }
+
+    /// What is known of who asks, if it is this one; `None`: somebody must be asked.
+    pub(crate) fn answers(
+        &self,
+        query: &Query<'_>,
+        now: Instant,
+    ) -> Option<Result<ClientId, Denial>> {
+        let same = self.until > now && self.login.says(query);
+        same.then(|| self.decision.map(|()| self.login.client.clone()))
+    }
 }
 
 /// The decisions of one listener, by address.
@@ -119,9 +150,7 @@ impl Identities {
         from: SocketAddr,
         now: Instant,
     ) -> Option<Result<ClientId, Denial>> {
-        let known = self.known.get(&from)?;
-        let same = known.until > now && known.login.says(query);
-        same.then(|| known.decision.map(|()| known.login.client.clone()))
+        self.known.get(&from)?.answers(query, now)
     }
 
     /// Notes a decision.
@@ -137,16 +166,9 @@ impl Identities {
             // The oldest is asked for anew.
             self.forget_first();
         }
-        let until = now + HOLDS;
-        self.ends.push_back((until, from));
-        self.known.insert(
-            from,
-            Known {
-                login,
-                decision,
-                until,
-            },
-        );
+        let known = Known::new(login, decision, now);
+        self.ends.push_back((known.until, from));
+        self.known.insert(from, known);
     }
 
     /// Forgets the decision on an address.

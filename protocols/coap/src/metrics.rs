@@ -3,6 +3,8 @@
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
+use crate::codec::Code;
+
 /// A number that goes up, or one that goes both ways.
 #[derive(Debug, Default)]
 pub struct Count(AtomicU64);
@@ -20,6 +22,20 @@ impl Count {
 
     pub(crate) fn set(&self, n: u64) {
         self.0.store(n, Relaxed);
+    }
+
+    /// Takes one of `most`, to be given back; `false` when there is none.
+    pub(crate) fn take(&self, most: usize) -> bool {
+        let before = self.0.fetch_add(1, Relaxed);
+        let taken = before < most as u64;
+        if !taken {
+            self.give_back(1);
+        }
+        taken
+    }
+
+    pub(crate) fn give_back(&self, n: u64) {
+        self.0.fetch_sub(n, Relaxed);
     }
 }
 
@@ -40,6 +56,23 @@ pub enum Cancel {
     TakenOver,
 }
 
+/// Why a connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Closed {
+    /// The client closed it, or it was lost.
+    Lost,
+    /// The client released it (RFC 8323 section 5.5).
+    Released,
+    /// The client aborted it (RFC 8323 section 5.6).
+    Aborted,
+    /// The client broke the protocol, and heard why.
+    Refused,
+    /// The client did not answer a ping, or did not begin to speak.
+    Silent,
+    /// The gateway shuts down.
+    ShutDown,
+}
+
 /// The numbers of one listener.
 #[derive(Debug, Default)]
 pub struct Metrics {
@@ -55,12 +88,14 @@ pub struct Metrics {
     pub rejected: Count,
     /// Confirmable messages that were sent once more.
     pub retransmissions: Count,
-    /// Notifications sent: not confirmable, confirmable.
-    pub notifications: [Count; 2],
+    /// Notifications sent: not confirmable, confirmable, over a stream.
+    pub notifications: [Count; 3],
     /// Observations that ended, by [`Cancel`].
     pub cancelled: [Count; 6],
     /// Answers that were made smaller for an address that was not verified.
     pub limited: Count,
+    /// Connections that ended, by [`Closed`].
+    pub closed: [Count; 6],
     /// Requests refused because a table was full.
     pub full: Count,
     /// Datagrams that could not be sent: the system did not take them, or their session had ended.
@@ -73,4 +108,16 @@ pub struct Metrics {
     pub exchanges: Count,
     /// Bodies now that are coming in blocks.
     pub transfers: Count,
+}
+
+impl Metrics {
+    /// Counts a response by its class.
+    pub(crate) fn answered(&self, code: Code) {
+        let [success, client, server] = &self.responses;
+        match code.class() {
+            2 => success.add(1),
+            4 => client.add(1),
+            _ => server.add(1),
+        }
+    }
 }

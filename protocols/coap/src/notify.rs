@@ -27,14 +27,11 @@ use crate::metrics::Cancel;
 use crate::observation::Observation;
 use crate::outgoing::{Outgoing, Path};
 use crate::peer::{ACK_TIMEOUT, MAX_RETRANSMIT, Outstanding, Separate, What};
-use crate::pubsub::{NO_IDENTIFIER, tag};
 use crate::request::Request;
 use crate::response::Response;
 use crate::server::Server;
 use crate::settings::Unverified;
-
-/// Seconds for which a value is fresh that does not expire: until the next notification, and 194 days at most.
-const FOR_EVER: u32 = 0xFF_FFFF;
+use crate::topics::{self, FOR_EVER, NO_IDENTIFIER, tag};
 
 /// How long a client may take from one block of a notification to the next before it is told something newer.
 const FETCH: Duration = Duration::from_secs(10);
@@ -132,13 +129,13 @@ impl Server {
             // What is retained comes through the session, or is the answer.
             match filter.has_wildcard() {
                 true => Response::new(Code::CONTENT),
-                false => self.value(request, filter),
+                false => topics::first_value(&self.bus, request, filter),
             }
         } else if filter.has_wildcard() {
             observation.begin_with(self.bus.retained(filter));
             Response::new(Code::CONTENT)
         } else {
-            let response = self.value(request, filter);
+            let response = topics::first_value(&self.bus, request, filter);
             observation.begin_with(Vec::new());
             response
         };
@@ -187,24 +184,6 @@ impl Server {
             }
         }
         self.pump(peer, now, out);
-    }
-
-    /// The value of a topic as an observer begins with it: a topic without one has an empty one.
-    fn value(&self, request: &Request<'_>, filter: &TopicFilter) -> Response {
-        let retained = match filter.share_name() {
-            None => self.bus.retained(filter).into_iter().next(),
-            // MQTT 5.0 section 4.8.2
-            Some(_) => None,
-        };
-        let Some(message) = retained else {
-            return Response::new(Code::CONTENT);
-        };
-        let mut response = self.content(request, &message, false);
-        if response.code.is_success() {
-            // It is fresh until the next notification, and not only for a minute.
-            response.max_age = self.max_age(&message);
-        }
-        response
     }
 
     fn register(

@@ -1,13 +1,13 @@
-//! How observations that have something to say reach the task that serves their listener.
+//! How observations that have something to say reach the task that serves their listener, or their connection.
 
 use std::sync::Arc;
-use std::task::Wake;
+use std::task::{Wake, Waker};
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-/// What waits for the task of a listener: after [`Ready::wait`] it calls [`crate::Server::wake`]. Publishers' threads add
-/// to it.
+/// What waits for the task of a listener or of a connection: after [`Ready::wait`] that of a listener calls
+/// [`crate::Server::wake`]. Publishers' threads add to it.
 #[derive(Debug, Default)]
 pub struct Ready {
     /// Places of observations; one may stand here after its end.
@@ -15,9 +15,19 @@ pub struct Ready {
     /// Places of sessions, the same way.
     sessions: Mutex<Vec<usize>>,
     notify: Notify,
+    /// The task, where it is one that is woken and does not wait.
+    task: Option<Waker>,
 }
 
 impl Ready {
+    /// Wakes `task`.
+    pub(crate) fn of_task(task: Waker) -> Self {
+        Self {
+            task: Some(task),
+            ..Self::default()
+        }
+    }
+
     /// The observation at this place has something to say.
     pub(crate) fn add(&self, place: usize) {
         self.add_to(&self.observations, place);
@@ -34,7 +44,10 @@ impl Ready {
         let first = places.len() == 1;
         drop(places);
         if first {
-            self.notify.notify_one();
+            match &self.task {
+                Some(task) => task.wake_by_ref(),
+                None => self.notify.notify_one(),
+            }
         }
     }
 

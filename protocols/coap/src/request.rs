@@ -3,7 +3,7 @@
 use smallvec::SmallVec;
 use tidegate_bus::QoS;
 
-use crate::codec::{Block, BlockError, Code, Message, number, uint};
+use crate::codec::{Block, BlockError, Code, Frame, Message, Options, number, uint};
 use crate::response::Response;
 
 /// The first segment of the path under which the topics are.
@@ -59,10 +59,37 @@ pub(crate) struct Query<'a> {
 }
 
 impl<'a> Request<'a> {
-    /// Reads a request; the topic goes to `topic`. `Err`: how it is refused.
+    /// Reads a request in a datagram; the topic goes to `topic`. `Err`: how it is refused.
     pub(crate) fn read(message: &Message<'a>, topic: &mut String) -> Result<Self, Response> {
+        let Message {
+            code,
+            options,
+            payload,
+            ..
+        } = *message;
+        Self::of(code, options, payload, Block::parse, topic)
+    }
+
+    /// Reads a request that came over a stream.
+    pub(crate) fn read_frame(frame: &Frame<'a>, topic: &mut String) -> Result<Self, Response> {
+        let Frame {
+            code,
+            options,
+            payload,
+            ..
+        } = *frame;
+        Self::of(code, options, payload, Block::parse_bert, topic)
+    }
+
+    fn of(
+        code: Code,
+        options: Options<'a>,
+        payload: &'a [u8],
+        block: fn(&[u8]) -> Result<Block, BlockError>,
+        topic: &mut String,
+    ) -> Result<Self, Response> {
         let mut request = Self {
-            code: message.code,
+            code,
             target: Target::Topic,
             query: Query::default(),
             observe: None,
@@ -75,12 +102,12 @@ impl<'a> Request<'a> {
             no_response: 0,
             etags: SmallVec::new(),
             tags: SmallVec::new(),
-            payload: message.payload,
+            payload,
         };
         let mut path: SmallVec<[&str; 12]> = SmallVec::new();
         let mut queries: SmallVec<[&str; 6]> = SmallVec::new();
         let mut before = None;
-        for option in message.options.iter() {
+        for option in options.iter() {
             let (number, value) = (option.number, option.value);
             let again = before.replace(number) == Some(number);
             let known = match number {
@@ -97,8 +124,8 @@ impl<'a> Request<'a> {
                     set(&mut request.content_format, again, short(uint(value, 2)))
                 }
                 number::ACCEPT => set(&mut request.accept, again, short(uint(value, 2))),
-                number::BLOCK1 => set(&mut request.block1, again, block(value)?),
-                number::BLOCK2 => set(&mut request.block2, again, block(value)?),
+                number::BLOCK1 => set(&mut request.block1, again, place(block(value))?),
+                number::BLOCK2 => set(&mut request.block2, again, place(block(value))?),
                 number::SIZE1 => set(&mut request.size1, again, uint(value, 4)),
                 number::ECHO => set(
                     &mut request.echo,
@@ -154,8 +181,8 @@ fn short(number: Option<u32>) -> Option<u16> {
     number.and_then(|number| u16::try_from(number).ok())
 }
 
-fn block(value: &[u8]) -> Result<Option<Block>, Response> {
-    match Block::parse(value) {
+fn place(block: Result<Block, BlockError>) -> Result<Option<Block>, Response> {
+    match block {
         Ok(block) => Ok(Some(block)),
         Err(BlockError::Length) => Ok(None),
         Err(BlockError::Reserved) => {

@@ -42,6 +42,8 @@ pub(crate) struct Response {
     pub(crate) echo: Option<[u8; 12]>,
     /// There is so little room that what may be left out is left out.
     pub(crate) is_tight: bool,
+    /// Blocks in one message: more than one with BERT only (RFC 8323 section 6).
+    pub(crate) blocks: usize,
     /// The body is of a topic that the request did not name.
     pub(crate) names_topic: bool,
     pub(crate) body: Body,
@@ -61,6 +63,7 @@ impl Response {
             size1: None,
             echo: None,
             is_tight: false,
+            blocks: 1,
             names_topic: false,
             body: Body::Empty,
         }
@@ -99,7 +102,7 @@ impl Response {
         for property in view.properties.iter() {
             match property {
                 MessageProperty::ContentType(name) => content_format = format::content_format(name),
-                MessageProperty::User(crate::pubsub::FORMAT, text) if content_format.is_none() => {
+                MessageProperty::User(crate::topics::FORMAT, text) if content_format.is_none() => {
                     content_format = text.parse().ok();
                 }
                 _ => {}
@@ -137,7 +140,7 @@ impl Response {
         let mut block2 = self.block2;
         if let Some(block) = &mut block2 {
             let rest = body.get(block.start()..).unwrap_or_default();
-            part = &rest[..rest.len().min(block.size())];
+            part = &rest[..rest.len().min(block.size() * self.blocks)];
             block.more = rest.len() > part.len();
         }
         if let Some(etag) = &self.etag {
@@ -172,6 +175,12 @@ impl Response {
             writer.option(number::TOPIC, topic.as_bytes());
         }
         writer.payload(part);
+    }
+
+    /// Whether the client does not want to hear this (RFC 7967 section 2.1). `no_response`: the classes it has named.
+    pub(crate) const fn is_unwanted(&self, no_response: u32) -> bool {
+        let class = self.code.class();
+        class > 0 && no_response & (1 << (class - 1)) != 0
     }
 
     /// Bytes of the body.

@@ -83,7 +83,7 @@ pub struct Server {
     /// Those that are given back, and whether they end.
     pub(crate) leaving: Vec<(Attachment, Option<u32>)>,
     pub(crate) duplicates: Duplicates,
-    pub(crate) transfers: Transfers,
+    pub(crate) transfers: Transfers<SocketAddr>,
     pub(crate) identities: Identities,
     timers: BTreeSet<(Instant, usize)>,
     pub(crate) pending: VecDeque<Pending>,

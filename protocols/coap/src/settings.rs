@@ -45,6 +45,12 @@ pub struct Settings {
     pub confirm_interval: Duration,
     /// What an address gets that has not proved that it can receive.
     pub unverified: Unverified,
+    /// Over a stream: how long a client may take to say what it can do (RFC 8323 section 5.3).
+    pub csm_timeout: Duration,
+    /// Over a stream: a client that says nothing for so long is asked whether it is there.
+    pub ping_interval: Duration,
+    /// How long it may take to answer.
+    pub ping_timeout: Duration,
     /// Longest client identifier.
     pub max_client_id_bytes: usize,
     /// For how long the session of an observer is kept that does not say it.
@@ -65,6 +71,9 @@ impl Default for Settings {
             max_transfers_per_endpoint: 8,
             confirm_interval: Duration::from_secs(3_600),
             unverified: Unverified::default(),
+            csm_timeout: Duration::from_secs(10),
+            ping_interval: Duration::from_secs(600),
+            ping_timeout: Duration::from_secs(30),
             max_client_id_bytes: 1_024,
             session_expiry: Duration::from_secs(7 * 24 * 3_600),
         }

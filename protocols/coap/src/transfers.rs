@@ -1,7 +1,6 @@
 //! Bodies that come in parts (Block1, RFC 7959 section 2.5): whole or not at all.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -35,16 +34,16 @@ struct Transfer {
     until: Instant,
 }
 
-/// The bodies under way at one listener: by endpoint, and by what tells them apart.
-pub(crate) struct Transfers {
-    open: BTreeMap<(SocketAddr, u64), Transfer>,
+/// The bodies under way at one listener, or of one connection: by endpoint, and by what tells them apart.
+pub(crate) struct Transfers<E> {
+    open: BTreeMap<(E, u64), Transfer>,
     budget: Arc<MemoryBudget>,
     most: usize,
     most_per_endpoint: usize,
     most_bytes: usize,
 }
 
-impl Transfers {
+impl<E: Copy + Ord> Transfers<E> {
     pub(crate) fn new(
         budget: &Arc<MemoryBudget>,
         most: usize,
@@ -68,7 +67,7 @@ impl Transfers {
     /// Takes one part. `announced`: the size of the body, as the client says.
     pub(crate) fn add(
         &mut self,
-        from: SocketAddr,
+        from: E,
         which: u64,
         block: Block,
         payload: &[u8],
@@ -76,10 +75,12 @@ impl Transfers {
         now: Instant,
     ) -> Step {
         let key = (from, which);
-        let size = if block.more {
-            payload.len() == block.size()
-        } else {
-            payload.len() <= block.size()
+        let size = match (block.is_bert(), block.more) {
+            (false, true) => payload.len() == block.size(),
+            (false, false) => payload.len() <= block.size(),
+            // RFC 8323 section 6
+            (true, true) => !payload.is_empty() && payload.len().is_multiple_of(block.size()),
+            (true, false) => true,
         };
         if !size {
             self.open.remove(&key);
@@ -114,13 +115,7 @@ impl Transfers {
     }
 
     /// The first part: one with the same key that is under way begins anew.
-    fn begin(
-        &mut self,
-        key: (SocketAddr, u64),
-        block: Block,
-        payload: &[u8],
-        now: Instant,
-    ) -> Step {
+    fn begin(&mut self, key: (E, u64), block: Block, payload: &[u8], now: Instant) -> Step {
         self.open.remove(&key);
         if !block.more {
             return Step::Whole(payload.to_vec());
@@ -148,7 +143,7 @@ impl Transfers {
     }
 
     /// Gives up those of an endpoint.
-    pub(crate) fn end(&mut self, of: SocketAddr) {
+    pub(crate) fn end(&mut self, of: E) {
         let keys = self.open.range((of, 0)..=(of, u64::MAX));
         let keys: Vec<_> = keys.map(|(key, _)| *key).collect();
         for key in keys {

@@ -374,11 +374,22 @@ fn tidegate(binary: &Path, start: Start<'_>) -> Result<Instance, NotStarted> {
                 }
             }
         }
-        for scheme in ["mqtt", "mqtts", "ws", "wss", "quic", "coap", "coaps"] {
-            if scheme == carrier.scheme() {
-                set(format!("listeners.{scheme}.bind={address}"));
+        let listeners = [
+            "mqtt",
+            "mqtts",
+            "ws",
+            "wss",
+            "quic",
+            "coap",
+            "coaps",
+            "coap_tcp",
+            "coaps_tcp",
+        ];
+        for listener in listeners {
+            if listener == carrier.scheme() {
+                set(format!("listeners.{listener}.bind={address}"));
             } else {
-                set(format!("listeners.{scheme}.enabled=false"));
+                set(format!("listeners.{listener}.enabled=false"));
             }
         }
         if carrier == Carrier::Coap {

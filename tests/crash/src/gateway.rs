@@ -17,13 +17,15 @@ use crate::proxy::Proxy;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// So much room that nothing is refused or dropped for want of it.
-const SETTINGS: [&str; 12] = [
+const SETTINGS: [&str; 14] = [
     "listeners.mqtts.enabled=false",
     "listeners.ws.enabled=false",
     "listeners.wss.enabled=false",
     "listeners.quic.enabled=false",
     "listeners.coap.enabled=false",
     "listeners.coaps.enabled=false",
+    "listeners.coap_tcp.enabled=false",
+    "listeners.coaps_tcp.enabled=false",
     "http.bind=127.0.0.1:0",
     "limits.max_queued_messages=1000000000",
     "limits.max_queued_size=1TiB",

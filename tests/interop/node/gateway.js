@@ -9,9 +9,9 @@ const path = require('node:path');
 const { setTimeout: pause } = require('node:timers/promises');
 
 /** The listeners that exist when nobody says anything, by the names that URLs have for them. */
-const LISTENERS = ['mqtt', 'mqtts', 'ws', 'wss', 'quic', 'coap', 'coaps'];
+const LISTENERS = ['mqtt', 'mqtts', 'ws', 'wss', 'quic', 'coap', 'coaps', 'coap_tcp', 'coaps_tcp'];
 /** Those that MQTT.js can speak to. */
-const SCHEMES = LISTENERS.filter((name) => !['quic', 'coap', 'coaps'].includes(name));
+const SCHEMES = LISTENERS.filter((name) => !/quic|coap/.test(name));
 
 /**
  * Starts a gateway on free ports. Its `addresses` are by name of the listener, `authority` is the file

@@ -14,7 +14,15 @@ import pytest
 
 NUMBERS = itertools.count(1)
 BINDS = [
-    *(f"listeners.{name}" for name in ["mqtt", "mqtts", "ws", "wss", "quic", "coap", "coaps"]),
+    "listeners.mqtt",
+    "listeners.mqtts",
+    "listeners.ws",
+    "listeners.wss",
+    "listeners.quic",
+    "listeners.coap",
+    "listeners.coaps",
+    "listeners.coap_tcp",
+    "listeners.coaps_tcp",
     "http",
 ]
 # Besides those that are there anyway: listeners that ask their clients for a certificate, and one at

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::config::{Kind, PLANNED};
+use crate::config::Kind;
 
 /// The address of a gateway.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,8 +33,7 @@ impl FromStr for ServerUrl {
             let built: Vec<_> = built().map(Kind::scheme).collect();
             let built = built.join(", ");
             let spoken = Kind::ALL.iter().any(|kind| kind.scheme() == scheme);
-            let planned = spoken || PLANNED.contains(&scheme.as_str());
-            return Err(if planned {
+            return Err(if spoken {
                 format!("the client does not speak {scheme} yet; this version has {built}")
             } else {
                 format!("nothing speaks {scheme}; this version has {built}")

@@ -31,10 +31,12 @@ pub(crate) enum Reason {
     QuicTimeout,
     /// It speaks another protocol than MQTT.
     NotMqtt,
+    /// It speaks another protocol than CoAP.
+    NotCoap,
 }
 
 impl Reason {
-    pub(crate) const ALL: [Self; 13] = [
+    pub(crate) const ALL: [Self; 14] = [
         Self::Limit,
         Self::Rate,
         Self::ProxyNetwork,
@@ -48,6 +50,7 @@ impl Reason {
         Self::QuicHandshake,
         Self::QuicTimeout,
         Self::NotMqtt,
+        Self::NotCoap,
     ];
 
     /// Its name in metrics.
@@ -66,6 +69,7 @@ impl Reason {
             Self::QuicHandshake => "quic_handshake",
             Self::QuicTimeout => "quic_timeout",
             Self::NotMqtt => "not_mqtt",
+            Self::NotCoap => "not_coap",
         }
     }
 }

@@ -1,4 +1,4 @@
-//! One listener: from an accepted socket to a byte stream that MQTT is spoken over.
+//! One listener: from an accepted socket to a byte stream that MQTT, or CoAP, is spoken over.
 //!
 //! A connection is counted in, says where it really comes from (PROXY protocol), shakes hands (TLS),
 //! asks for WebSocket, as far as the listener has these, and is then served on a task of its own that
@@ -7,6 +7,7 @@
 //! fill the log.
 
 mod coap;
+mod coap_stream;
 mod coaps;
 mod counters;
 mod quic;
@@ -17,6 +18,7 @@ use std::time::Duration;
 
 pub(crate) use coaps::Dtls;
 pub(crate) use counters::{Counters, Reason};
+use tidegate_bus::Bus;
 use tidegate_mqtt::{Adapter, Endpoint, Peer, Place, Refused, Served};
 use tidegate_tcp::{Complaints, ProxyError, ProxyProtocol};
 use tidegate_tls::{Acceptor, HandshakeError, Identity};
@@ -44,6 +46,8 @@ pub(crate) struct Listener {
     pub(crate) coap: Option<Arc<tidegate_coap::Metrics>>,
     /// Its DTLS, if that is under CoAP there.
     pub(crate) dtls: Option<Dtls>,
+    /// What serves its connections, if CoAP is spoken over them.
+    pub(crate) coap_stream: Option<Arc<tidegate_coap::stream::Endpoint>>,
     proxy: Option<ProxyProtocol>,
     websocket: Option<Upgrader>,
     complaints: Complaints,
@@ -63,8 +67,18 @@ impl Listener {
         identity: Option<Arc<Identity>>,
         quic: Option<Arc<tidegate_quic::Metrics>>,
         dtls: Option<Dtls>,
+        bus: &Arc<Bus>,
     ) -> Arc<Self> {
         let tls = config.tls.zip(identity);
+        let coap: Option<Arc<tidegate_coap::Metrics>> =
+            config.coap.as_ref().map(|_| Arc::default());
+        let coap_stream = config
+            .coap
+            .zip(coap.clone())
+            .filter(|_| config.kind.is_coap_stream());
+        let coap_stream = coap_stream.map(|(settings, metrics)| {
+            tidegate_coap::stream::Endpoint::new(Arc::clone(bus), settings, metrics)
+        });
         Arc::new(Self {
             name: config.name,
             kind: config.kind,
@@ -72,8 +86,9 @@ impl Listener {
             endpoint: adapter.endpoint(config.mqtt),
             tls: tls.map(|(tls, identity)| Acceptor::new(identity, tls.accept)),
             quic,
-            coap: config.coap.map(|_| Arc::default()),
             dtls,
+            coap,
+            coap_stream,
             proxy: config.proxy,
             websocket: config
                 .websocket
@@ -118,7 +133,7 @@ impl Listener {
             }
         };
         if self.proxy.is_none() && self.tls.is_none() && self.websocket.is_none() {
-            // Nothing comes before MQTT.
+            // Nothing comes before the protocol itself.
             if let Some(verdict) = self.count_for(verdict, address) {
                 let peer = Peer {
                     address: Some(address),
@@ -140,7 +155,7 @@ impl Listener {
         });
     }
 
-    /// Everything before the first byte of MQTT.
+    /// Everything before the first byte of the protocol itself.
     async fn establish(
         self: &Arc<Self>,
         mut stream: TcpStream,
@@ -227,6 +242,9 @@ impl Listener {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
+        if let Some(endpoint) = &self.coap_stream {
+            return self.hand_over_coap(endpoint, stream, peer, verdict);
+        }
         match verdict {
             Verdict::Serve(place) => self.spawn(place.serve(stream, peer)),
             Verdict::Tell(refused) => {

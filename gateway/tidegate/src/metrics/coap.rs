@@ -80,7 +80,7 @@ pub(super) fn encode(listeners: &[Arc<Listener>], out: &mut Writer<'_>) -> fmt::
         "tidegate_coap_notifications",
         "CoAP notifications of observers, by type",
         coap.iter().flat_map(|(listener, m)| {
-            let types = ["non", "con"].into_iter().zip(&m.notifications);
+            let types = ["non", "con", "stream"].into_iter().zip(&m.notifications);
             types.map(|(kind, count)| {
                 let labels = [label(listener), ("type", kind)];
                 (labels, Counter(count.get()))
@@ -91,7 +91,14 @@ pub(super) fn encode(listeners: &[Arc<Listener>], out: &mut Writer<'_>) -> fmt::
         "tidegate_coap_observations_ended",
         "CoAP observations that ended, by reason",
         coap.iter().flat_map(|(listener, m)| {
-            let reasons = ["asked", "reset", "timeout", "closed", "session", "taken_over"];
+            let reasons = [
+                "asked",
+                "reset",
+                "timeout",
+                "closed",
+                "session",
+                "taken_over",
+            ];
             reasons
                 .into_iter()
                 .zip(&m.cancelled)
@@ -100,6 +107,21 @@ pub(super) fn encode(listeners: &[Arc<Listener>], out: &mut Writer<'_>) -> fmt::
                     (labels, Counter(count.get()))
                 })
         }),
+    )?;
+    out.family(
+        "tidegate_coap_connections_ended",
+        "Connections over which CoAP was spoken that ended, by reason",
+        coap.iter()
+            .filter(|(listener, _)| listener.coap_stream.is_some())
+            .flat_map(|(listener, m)| {
+                let reasons = [
+                    "lost", "released", "aborted", "refused", "silent", "shutdown",
+                ];
+                reasons.into_iter().zip(&m.closed).map(|(reason, count)| {
+                    let labels = [label(listener), ("reason", reason)];
+                    (labels, Counter(count.get()))
+                })
+            }),
     )?;
     let gauges: [Number; 4] = [
         ("tidegate_coap_observations", "CoAP observations now", |m| {

@@ -9,7 +9,7 @@ pub struct Block {
     pub num: u32,
     /// Whether more follow.
     pub more: bool,
-    /// The exponent of the size: 0 to 6, for 16 to 1,024 bytes.
+    /// The exponent of the size: 0 to 6, for 16 to 1,024 bytes; over a stream 7 as well, for several of 1,024.
     pub szx: u8,
 }
 
@@ -26,21 +26,30 @@ impl Block {
     /// The largest size exponent over UDP.
     pub const MAX_SZX: u8 = 6;
 
+    /// Several blocks of 1,024 bytes in one message, and the last of them shorter: BERT, over streams only (RFC 8323
+    /// section 6).
+    pub const BERT: u8 = 7;
+
     /// The largest number.
     pub const MAX_NUM: u32 = (1 << 20) - 1;
 
-    /// Reads the value of an option.
+    /// Reads the value of an option of a datagram.
     pub fn parse(value: &[u8]) -> Result<Self, BlockError> {
-        let bits = uint(value, 3).ok_or(BlockError::Length)?;
-        let block = Self {
-            num: bits >> 4,
-            more: bits & 8 != 0,
-            szx: bits as u8 & 7,
-        };
+        let block = Self::parse_bert(value)?;
         if block.szx > Self::MAX_SZX {
             return Err(BlockError::Reserved);
         }
         Ok(block)
+    }
+
+    /// Reads the value of an option of a message over a stream.
+    pub fn parse_bert(value: &[u8]) -> Result<Self, BlockError> {
+        let bits = uint(value, 3).ok_or(BlockError::Length)?;
+        Ok(Self {
+            num: bits >> 4,
+            more: bits & 8 != 0,
+            szx: bits as u8 & 7,
+        })
     }
 
     /// Its bytes, as a number.
@@ -49,10 +58,34 @@ impl Block {
         self.num << 4 | (self.more as u32) << 3 | self.szx as u32
     }
 
-    /// Bytes of a block.
+    /// Whether a message has several.
+    #[must_use]
+    pub const fn is_bert(self) -> bool {
+        self.szx == Self::BERT
+    }
+
+    /// Bytes of a block: with BERT, of each in the message.
     #[must_use]
     pub const fn size(self) -> usize {
-        1 << (self.szx + 4)
+        let szx = if self.is_bert() {
+            Self::MAX_SZX
+        } else {
+            self.szx
+        };
+        1 << (szx + 4)
+    }
+
+    /// The same place of the body in blocks of another size.
+    #[must_use]
+    pub const fn resized(self, szx: u8) -> Self {
+        let resized = Self { szx, ..self };
+        let num = (self.start() / resized.size()) as u32;
+        let num = if num > Self::MAX_NUM {
+            Self::MAX_NUM
+        } else {
+            num
+        };
+        Self { num, ..resized }
     }
 
     /// Where it begins in the body.

@@ -19,13 +19,14 @@ pub(crate) enum Kind {
     Coap,
     /// CoAP over DTLS, over UDP.
     Coaps,
+    /// CoAP over TCP.
+    CoapTcp,
+    /// CoAP over TLS.
+    CoapsTcp,
 }
 
-/// Kinds, and so schemes of URLs, that a later version has.
-pub(crate) const PLANNED: [&str; 2] = ["coap+tcp", "coaps+tcp"];
-
 impl Kind {
-    pub(crate) const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::Mqtt,
         Self::Mqtts,
         Self::Ws,
@@ -33,6 +34,8 @@ impl Kind {
         Self::Quic,
         Self::Coap,
         Self::Coaps,
+        Self::CoapTcp,
+        Self::CoapsTcp,
     ];
 
     /// The scheme of a URL that leads to such a listener.
@@ -45,6 +48,18 @@ impl Kind {
             Self::Quic => "quic",
             Self::Coap => "coap",
             Self::Coaps => "coaps",
+            Self::CoapTcp => "coap+tcp",
+            Self::CoapsTcp => "coaps+tcp",
+        }
+    }
+
+    /// The name of the listener that is there when nobody says anything: the scheme, as far as it can be part of the
+    /// name of a variable.
+    pub(super) const fn listener(self) -> &'static str {
+        match self {
+            Self::CoapTcp => "coap_tcp",
+            Self::CoapsTcp => "coaps_tcp",
+            other => other.scheme(),
         }
     }
 
@@ -56,8 +71,8 @@ impl Kind {
             Self::Ws => 8083,
             Self::Wss => 8084,
             Self::Quic => 14567,
-            Self::Coap => 5683,
-            Self::Coaps => 5684,
+            Self::Coap | Self::CoapTcp => 5683,
+            Self::Coaps | Self::CoapsTcp => 5684,
         }
     }
 
@@ -68,7 +83,7 @@ impl Kind {
 
     /// Whether TLS is under it.
     pub(crate) const fn has_tls(self) -> bool {
-        matches!(self, Self::Mqtts | Self::Wss | Self::Quic)
+        matches!(self, Self::Mqtts | Self::Wss | Self::Quic | Self::CoapsTcp)
     }
 
     /// Whether it is QUIC, over UDP.
@@ -76,9 +91,9 @@ impl Kind {
         matches!(self, Self::Quic)
     }
 
-    /// Whether it is CoAP, over UDP.
+    /// Whether it is CoAP, whatever carries it.
     pub(crate) const fn is_coap(self) -> bool {
-        matches!(self, Self::Coap | Self::Coaps)
+        matches!(self, Self::Coap | Self::Coaps) || self.is_coap_stream()
     }
 
     /// Whether DTLS is under it.
@@ -86,9 +101,14 @@ impl Kind {
         matches!(self, Self::Coaps)
     }
 
+    /// Whether it is CoAP over a byte stream (RFC 8323).
+    pub(crate) const fn is_coap_stream(self) -> bool {
+        matches!(self, Self::CoapTcp | Self::CoapsTcp)
+    }
+
     /// Whether its port is one of UDP.
     pub(crate) const fn is_udp(self) -> bool {
-        self.is_quic() || self.is_coap()
+        matches!(self, Self::Quic | Self::Coap)
     }
 
     /// Whether WebSocket is under it.

@@ -10,6 +10,33 @@ pub(super) fn read(
     section: &mut Section<'_>,
     mqtt: &tidegate_mqtt::Settings,
 ) -> tidegate_mqtt::Settings {
+    let mut own = read_connections(section, mqtt);
+    let keep_alive = Duration::ZERO..=Duration::from_secs(U16);
+    let keep_alive = section.optional_seconds("max_keep_alive", keep_alive);
+    set(
+        &mut own.max_keep_alive,
+        keep_alive.and_then(|time| u16::try_from(time.as_secs()).ok()),
+    );
+    set(
+        &mut own.max_packet_bytes,
+        section.optional_size("max_packet_size", 64..=LARGEST_PACKET),
+    );
+    set(
+        &mut own.receive_maximum,
+        section.optional_count("receive_maximum", 1..=U16),
+    );
+    set(
+        &mut own.topic_alias_maximum,
+        section.optional_count("topic_alias_maximum", 0..=U16),
+    );
+    own
+}
+
+/// The part of it that is about connections, whatever is spoken there.
+pub(super) fn read_connections(
+    section: &mut Section<'_>,
+    mqtt: &tidegate_mqtt::Settings,
+) -> tidegate_mqtt::Settings {
     let mut own = mqtt.clone();
     let connections = 1..=MAX_CONNECTIONS;
     set(
@@ -30,24 +57,6 @@ pub(super) fn read(
             "connect_timeout",
             Duration::from_millis(10)..=Duration::from_secs(3600),
         ),
-    );
-    let keep_alive = Duration::ZERO..=Duration::from_secs(U16);
-    let keep_alive = section.optional_seconds("max_keep_alive", keep_alive);
-    set(
-        &mut own.max_keep_alive,
-        keep_alive.and_then(|time| u16::try_from(time.as_secs()).ok()),
-    );
-    set(
-        &mut own.max_packet_bytes,
-        section.optional_size("max_packet_size", 64..=LARGEST_PACKET),
-    );
-    set(
-        &mut own.receive_maximum,
-        section.optional_count("receive_maximum", 1..=U16),
-    );
-    set(
-        &mut own.topic_alias_maximum,
-        section.optional_count("topic_alias_maximum", 0..=U16),
     );
     own
 }

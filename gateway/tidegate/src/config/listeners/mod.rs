@@ -12,7 +12,7 @@ mod websocket;
 use std::net::SocketAddr;
 
 pub(crate) use dtls::DtlsListener;
-pub(crate) use kind::{Kind, PLANNED};
+pub(crate) use kind::Kind;
 use tidegate_tcp::{ProxyProtocol, SocketOptions};
 pub(crate) use tls::TlsListener;
 
@@ -56,7 +56,7 @@ pub(crate) fn read(section: &mut Section<'_>, mqtt: &tidegate_mqtt::Settings) ->
     let mut listeners = Vec::new();
     for kind in Kind::ALL {
         // Those that exist when nobody says anything have the name of their kind.
-        let name = kind.scheme();
+        let name = kind.listener();
         let default = (kind, kind.default_bind());
         let listener = section.section(name, |section| {
             listener(section, name, Some(default), &Origin::Default, mqtt)
@@ -107,6 +107,7 @@ fn listener(
     let is_quic = kind.value.is_some_and(Kind::is_quic);
     let is_udp = kind.value.is_some_and(Kind::is_udp);
     let is_coap = kind.value.is_some_and(Kind::is_coap);
+    let is_coap_stream = kind.value.is_some_and(Kind::is_coap_stream);
     let backlog = if is_udp {
         0
     } else {
@@ -115,16 +116,26 @@ fn listener(
     let reuse_port = section.boolean("reuse_port", false);
     let ipv6_only = section.boolean("ipv6_only", false);
     let proxy = if is_udp { None } else { proxy::read(section) };
-    let dtls = kind.value.is_some_and(Kind::has_dtls);
-    let coap = is_coap.then(|| section.section("coap", |section| coap::read(section, mqtt, dtls)));
-    let dtls = dtls.then(|| dtls::read(section));
-    let mqtt = if is_coap {
-        mqtt.clone()
-    } else {
-        limits::read(section, mqtt)
+    let has_dtls = kind.value.is_some_and(Kind::has_dtls);
+    let own = match (is_coap, is_coap_stream) {
+        (false, _) => limits::read(section, mqtt),
+        (true, true) => limits::read_connections(section, mqtt),
+        (true, false) => mqtt.clone(),
     };
+    let coap = is_coap.then(|| {
+        section.section("coap", |section| {
+            if is_coap_stream {
+                coap::read_stream(section, &own)
+            } else {
+                coap::read(section, mqtt, has_dtls)
+            }
+        })
+    });
+    let dtls = has_dtls.then(|| dtls::read(section));
+    let mqtt = own;
     let tls = kind.value.is_some_and(Kind::has_tls);
-    let mut tls = tls.then(|| section.section("tls", |section| tls::read(section, is_quic)));
+    let mut tls =
+        tls.then(|| section.section("tls", |section| tls::read(section, alpn(kind.value))));
     let quic = tls.as_mut().filter(|_| is_quic);
     let quic = quic.map(|tls| section.section("quic", |section| quic::read(section, tls)));
     let websocket = kind.value.is_some_and(Kind::has_websocket);
@@ -157,16 +168,21 @@ fn listener(
     })
 }
 
+/// What a client names in its handshake: QUIC asks for it (RFC 9001 section 8.1), CoAP over TLS speaks of it (RFC 8323
+/// section 8.2), MQTT has none.
+fn alpn(kind: Option<Kind>) -> tls::Alpn {
+    match kind {
+        Some(Kind::Quic) => tls::Alpn::Quic,
+        Some(Kind::CoapsTcp) => tls::Alpn::Coap,
+        _ => tls::Alpn::None,
+    }
+}
+
 fn parse_kind(raw: &Raw) -> Result<Option<Kind>, String> {
     let known = word(raw).unwrap_or_default();
     let built = Kind::ALL.map(|kind| quoted(kind.scheme()));
     if let Some(kind) = Kind::ALL.into_iter().find(|kind| kind.scheme() == known) {
         Ok(Some(kind))
-    } else if PLANNED.contains(&known) {
-        let built = alternatives(&built);
-        Err(format!(
-            "this kind is planned and not built yet; this version has {built}"
-        ))
     } else if known == HTTP {
         Err("HTTP is configured in the section [http]".to_owned())
     } else {

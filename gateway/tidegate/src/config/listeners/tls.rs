@@ -54,8 +54,18 @@ impl fmt::Display for KeyFile {
     }
 }
 
-/// QUIC has TLS 1.3 and its own name of the protocol (RFC 9001 section 4.2, and section 8.1).
-pub(super) fn read(section: &mut Section<'_>, is_quic: bool) -> TlsListener {
+/// The name of the protocol in the handshake (RFC 7301).
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum Alpn {
+    /// None is asked for.
+    None,
+    Quic,
+    Coap,
+}
+
+/// QUIC has TLS 1.3 (RFC 9001 section 4.2).
+pub(super) fn read(section: &mut Section<'_>, alpn: Alpn) -> TlsListener {
+    let is_quic = alpn == Alpn::Quic;
     let mut certificates = Vec::new();
     certificates.extend(certificate(section));
     section.section("certificates", |section| {
@@ -96,10 +106,10 @@ pub(super) fn read(section: &mut Section<'_>, is_quic: bool) -> TlsListener {
             certificates,
             client,
             min_version,
-            alpn: if is_quic {
-                vec![tidegate_quic::ALPN.to_vec()]
-            } else {
-                Vec::new()
+            alpn: match alpn {
+                Alpn::None => Vec::new(),
+                Alpn::Quic => vec![tidegate_quic::ALPN.to_vec()],
+                Alpn::Coap => vec![tidegate_coap::stream::ALPN.to_vec()],
             },
             resumption,
         },
