@@ -125,16 +125,15 @@ impl Server {
             Ok(association) => association,
             Err(why) => {
                 self.counters.refuse(why);
-                self.told(peer, why);
                 if let Some(alert) = alert_for(why) {
                     reply::alert(&mut self.scratch, record::sequence(hello.record), alert);
                     out.transmit(path, &self.scratch);
                 }
-                return;
+                return out.failed(peer, why);
             }
         };
         // A client that begins again has given up the one before.
-        self.abandon(peer, Failure::Restarted);
+        self.abandon(peer, Failure::Restarted, out);
         let place = self.places.entry(peer).or_insert_with(|| {
             *self.by_ip.entry(peer.ip().to_canonical()).or_default() += 1;
             Place::default()

@@ -231,7 +231,7 @@ impl Server {
         let peers: Vec<SocketAddr> = self.places.keys().copied().collect();
         for peer in peers {
             self.end(peer, End::Local, now, out);
-            self.abandon(peer, Failure::Shutdown);
+            self.abandon(peer, Failure::Shutdown, out);
         }
     }
 
@@ -286,7 +286,7 @@ impl Server {
             let is_due = association.due() <= now;
             match which {
                 Which::Session if is_over => self.end(due.peer, End::Idle, now, out),
-                Which::Handshake if is_over => self.abandon(due.peer, Failure::Timeout),
+                Which::Handshake if is_over => self.abandon(due.peer, Failure::Timeout, out),
                 _ if is_due => self.work(due.peer, which, Input::Time, now, out),
                 _ => self.schedule(due.peer, which),
             }
@@ -396,11 +396,11 @@ impl Server {
             let local = association.local;
             out.transmit(Path { peer, local }, &self.scratch);
         }
-        self.abandon(peer, why);
+        self.abandon(peer, why, out);
     }
 
     /// Forgets a handshake, if there is one.
-    pub(crate) fn abandon(&mut self, peer: SocketAddr, why: Failure) {
+    pub(crate) fn abandon(&mut self, peer: SocketAddr, why: Failure, out: &mut impl Output) {
         let Some(place) = self.places.get_mut(&peer) else {
             return;
         };
@@ -410,8 +410,8 @@ impl Server {
         unschedule(&mut self.timers, peer, &association);
         self.handshakes -= 1;
         self.counters.handshake_fails(why);
-        self.told(peer, why);
         self.tidy(peer);
+        out.failed(peer, why);
     }
 
     /// Ends a session, if there is one.
@@ -478,15 +478,6 @@ impl Server {
             number: association.number,
             peer,
         });
-    }
-
-    pub(crate) fn told(&self, peer: SocketAddr, why: Failure) {
-        tracing::debug!(
-            listener = self.credentials.listener(),
-            %peer,
-            why = why.name(),
-            "A DTLS handshake has failed."
-        );
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tidegate_tls::ClientCertificate;
 
-use crate::{End, Method};
+use crate::{End, Failure, Method};
 
 /// Between whom datagrams go: what is said leaves from the address that was spoken to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,6 +46,8 @@ pub enum Who {
 pub trait Output {
     /// A datagram is to be sent: from the address that the client's hello came to.
     fn transmit(&mut self, path: Path, datagram: &[u8]);
+    /// A client that has shown its address did not get a session.
+    fn failed(&mut self, peer: SocketAddr, why: Failure);
     /// A session has begun. One that there was at the address before has ended already.
     fn established(&mut self, session: SessionId, who: &Who, method: Method);
     /// A client has sent this.

@@ -83,6 +83,7 @@ fn a_datagram_of_a_session_allocates_only_what_the_engine_does() {
         struct Nowhere;
         impl tidegate_dtls::Output for Nowhere {
             fn transmit(&mut self, _: tidegate_dtls::Path, _: &[u8]) {}
+            fn failed(&mut self, _: std::net::SocketAddr, _: tidegate_dtls::Failure) {}
             fn established(
                 &mut self,
                 _: tidegate_dtls::SessionId,

@@ -138,7 +138,7 @@ impl Keeper {
         loop {
             tokio::select! {
                 () = hangups.next() => {
-                    tracing::info!("SIGHUP: the certificates are looked at.");
+                    tracing::info!("SIGHUP: the certificates and keys are looked at.");
                     self.watcher.check_now();
                 }
                 _ = due.tick() => self.renew_local().await,
@@ -197,7 +197,7 @@ impl Report {
         let mut notes = Vec::new();
         for (listener, status) in self.statuses() {
             notes.extend(status.last_error.map(|error| {
-                format!("listener {listener}: {error}; the certificates from before stay in force")
+                format!("listener {listener}: {error}; what was read before stays in force")
             }));
             let warnings = status.warnings.into_iter();
             notes.extend(warnings.map(|warning| format!("listener {listener}: {warning}")));

@@ -259,6 +259,7 @@ pub enum Event {
 pub struct Log {
     pub sent: VecDeque<(SocketAddr, Vec<u8>)>,
     pub events: Vec<Event>,
+    pub failures: Vec<Failure>,
 }
 
 impl Output for Log {
@@ -266,6 +267,10 @@ impl Output for Log {
     fn transmit(&mut self, path: Path, datagram: &[u8]) {
         assert_eq!(path.local, Some(LOCAL));
         self.sent.push_back((path.peer, datagram.to_vec()));
+    }
+
+    fn failed(&mut self, _: SocketAddr, why: Failure) {
+        self.failures.push(why);
     }
 
     fn established(&mut self, session: SessionId, who: &Who, method: Method) {
@@ -354,8 +359,12 @@ impl Wire {
         self.server.counters().dropped(why)
     }
 
+    /// As many are counted as were told.
     pub fn failures(&self, why: Failure) -> u64 {
-        self.server.counters().failures(why)
+        let counted = self.server.counters().failures(why);
+        let told = self.log.failures.iter().filter(|told| **told == why);
+        assert_eq!(told.count() as u64, counted, "{why:?}");
+        counted
     }
 
     pub fn sessions(&self) -> u64 {

@@ -10,7 +10,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use tidegate_dtls::{
-    Counters, Credentials, End, Method, Output, Path, Server, SessionId, Settings, Who,
+    Counters, Credentials, End, Failure, Method, Output, Path, Server, SessionId, Settings, Who,
 };
 
 use super::Event;
@@ -37,6 +37,8 @@ impl Output for Socket {
         // Whoever has gone does not get it.
         let _ = self.socket.send_to(datagram, path.peer);
     }
+
+    fn failed(&mut self, _: SocketAddr, _: Failure) {}
 
     fn established(&mut self, session: SessionId, who: &Who, method: Method) {
         let event = Event::Established(session, who.clone(), method);

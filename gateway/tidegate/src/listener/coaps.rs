@@ -6,14 +6,14 @@
 //! heard ([`tidegate_coap::Server::session_ends`]).
 
 use std::io;
-use std::net::UdpSocket;
+use std::net::{SocketAddr, UdpSocket};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Instant;
 
 use tidegate_bus::{Bus, Worker};
 use tidegate_coap::{Outgoing, Path, Proved, Server, Socket};
-use tidegate_dtls::{Counters, Credentials, End, Method, Output, SessionId, Who};
+use tidegate_dtls::{Counters, Credentials, End, Failure, Method, Output, SessionId, Who};
 
 use super::Listener;
 use crate::drain::Drain;
@@ -181,7 +181,7 @@ impl Secured {
         now: Instant,
     ) -> (&'a mut tidegate_dtls::Server, Between<'a>) {
         let between = Between {
-            listener: &self.listener.name,
+            listener: &self.listener,
             coap: &mut self.coap,
             plain: &mut self.plain,
             wire: &mut self.wire,
@@ -194,7 +194,7 @@ impl Secured {
 
 /// Where DTLS tells what it has heard.
 struct Between<'a> {
-    listener: &'a str,
+    listener: &'a Listener,
     coap: &'a mut Server,
     plain: &'a mut Outgoing,
     wire: &'a mut Outgoing,
@@ -211,10 +211,35 @@ impl Output for Between<'_> {
         self.wire.push(path, datagram);
     }
 
+    /// As with TLS: counted each time, and said now and then. That a client began anew or went away is no news.
+    fn failed(&mut self, peer: SocketAddr, why: Failure) {
+        let reason = why.name();
+        let went_away = matches!(
+            why,
+            Failure::Restarted | Failure::Timeout | Failure::Shutdown
+        );
+        let news = (!went_away).then(|| self.listener.complaints.may_say(reason));
+        match news.flatten() {
+            Some(passed_over) => tracing::warn!(
+                listener = self.listener.name,
+                %peer,
+                reason,
+                passed_over,
+                "A DTLS handshake has failed."
+            ),
+            None => tracing::debug!(
+                listener = self.listener.name,
+                %peer,
+                reason,
+                "A DTLS handshake has failed."
+            ),
+        }
+    }
+
     fn established(&mut self, session: SessionId, who: &Who, method: Method) {
         let proved = proved(who);
         tracing::debug!(
-            listener = self.listener,
+            listener = self.listener.name,
             peer = %session.peer(),
             method = method.name(),
             identity = proved.as_ref().map(Proved::name),
@@ -235,7 +260,7 @@ impl Output for Between<'_> {
 
     fn ended(&mut self, session: SessionId, why: End) {
         tracing::debug!(
-            listener = self.listener,
+            listener = self.listener.name,
             peer = %session.peer(),
             why = why.name(),
             "A DTLS session ends."
