@@ -241,11 +241,13 @@ fn every_range_is_the_one_that_is_enforced() {
                 "yes/no" | "number" | "size" | "time" | "word"
             )
         })
-        // The listener wss has all of them but those of QUIC and CoAP.
+        // The listener wss has all of them but those of QUIC and CoAP; pings are of CoAP over TCP.
         .map(|row| {
             let key = name(&row["key"]);
             let listener = if key.contains(".quic.") {
                 "quic"
+            } else if key.contains(".coap.ping_") {
+                "coap_tcp"
             } else if key.contains(".coap.") {
                 "coap"
             } else {

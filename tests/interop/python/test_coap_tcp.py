@@ -294,13 +294,15 @@ def test_rfc_8323_8_2_the_protocol_is_named_coap_or_not_at_all(broker):
 
 
 def test_who_speaks_something_else_is_counted(broker):
-    before = broker.metric("tidegate_listener_refused_total", listener="coap_tcp", reason="not_coap")
+    def counted():
+        labels = {"listener": "coap_tcp", "reason": "not_coap"}
+        return broker.metric("tidegate_listener_refused_total", **labels)
+
+    before = counted()
     with Raw(broker, "coap+tcp") as raw:
         raw.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
         while raw.message():
             pass
-    def counted():
-        return broker.metric("tidegate_listener_refused_total", listener="coap_tcp", reason="not_coap")
     until(lambda: counted() == before + 1)
 
 

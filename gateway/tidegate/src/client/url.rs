@@ -32,7 +32,9 @@ impl FromStr for ServerUrl {
         let Some(kind) = kind else {
             let built: Vec<_> = built().map(Kind::scheme).collect();
             let built = built.join(", ");
-            let planned = PLANNED.contains(&scheme.as_str()) || scheme == Kind::Coap.scheme();
+            let mut coap = Kind::ALL.into_iter().filter(|kind| kind.is_coap());
+            let planned =
+                PLANNED.contains(&scheme.as_str()) || coap.any(|kind| kind.scheme() == scheme);
             return Err(if planned {
                 format!("the client does not speak {scheme} yet; this version has {built}")
             } else {
@@ -127,6 +129,10 @@ mod tests {
         for (text, reason) in [
             ("localhost", "a URL has the form"),
             ("coap://localhost", "the client does not speak coap yet"),
+            (
+                "coaps+tcp://localhost",
+                "the client does not speak coaps+tcp yet",
+            ),
             ("mqtts://a/mqtt", "this URL has no path"),
             ("ws://a/mqtt#top", "after the port comes a path"),
             ("ws://a?b", "after the port comes a path"),

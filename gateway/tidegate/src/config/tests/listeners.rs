@@ -12,7 +12,7 @@ use super::{config, loaded, problems};
 #[test]
 fn a_listener_of_the_same_name_keeps_what_is_not_said() {
     let config = config("[listeners.mqtt]\nbind = \"127.0.0.1:1999\"\n");
-    assert_eq!(config.listeners.len(), 6);
+    assert_eq!(config.listeners.len(), 8);
     assert_eq!(config.listeners[0].kind, Kind::Mqtt);
     assert_eq!(config.listeners[0].socket.bind.port(), 1999);
 }
@@ -21,7 +21,18 @@ fn a_listener_of_the_same_name_keeps_what_is_not_said() {
 fn a_listener_can_be_turned_off() {
     let listeners = config("[listeners.mqtt]\nenabled = false\n").listeners;
     let names: Vec<_> = listeners.iter().map(|l| l.name.as_str()).collect();
-    assert_eq!(names, ["mqtts", "ws", "wss", "quic", "coap"]);
+    assert_eq!(
+        names,
+        [
+            "mqtts",
+            "ws",
+            "wss",
+            "quic",
+            "coap",
+            "coap_tcp",
+            "coaps_tcp"
+        ]
+    );
     assert_eq!(config("[http]\nenabled = false\n").http, None);
 }
 
@@ -44,6 +55,8 @@ fn a_variable_reaches_a_listener_by_its_name() {
         ("wss", 8084),
         ("quic", 14567),
         ("coap", 5683),
+        ("coap_tcp", 5683),
+        ("coaps_tcp", 5684),
     ];
     assert_eq!(
         binds,
@@ -65,8 +78,9 @@ fn a_listener_of_a_new_name_says_everything() {
 
 #[test]
 fn a_kind_that_is_not_built_yet_says_so() {
-    let built = "\"mqtt\", \"mqtts\", \"ws\", \"wss\", \"quic\" or \"coap\"";
-    for kind in ["coaps", "coap+tcp", "coaps+tcp"] {
+    let built = "\"mqtt\", \"mqtts\", \"ws\", \"wss\", \"quic\", \"coap\", \"coap+tcp\" or \
+                 \"coaps+tcp\"";
+    for kind in ["coaps"] {
         assert_eq!(
             problems(&format!("listeners.mqtt.kind = \"{kind}\""), &[], &[]),
             [format!(
@@ -217,7 +231,8 @@ fn coap_has_keys_of_its_own_and_none_of_connections() {
          max_observations = 33\nmax_observations_per_endpoint = 34\nmax_waiting = 35\nmax_transfers = 36\n\
          max_transfers_per_endpoint = 37\nconfirm_interval = \"38s\"\nunverified = \"echo\"\n",
     );
-    let coap = config.listeners.last().unwrap().coap.clone().unwrap();
+    let coap = config.listeners.iter().find(|l| l.name == "coap");
+    let coap = coap.unwrap().coap.clone().unwrap();
     let mut expected = tidegate_coap::Settings::default();
     expected.max_body_bytes = 1_000;
     expected.block_bytes = 256;
@@ -231,6 +246,48 @@ fn coap_has_keys_of_its_own_and_none_of_connections() {
     expected.confirm_interval = Duration::from_secs(38);
     expected.unverified = tidegate_coap::Unverified::Echo;
     assert_eq!(coap, expected);
+}
+
+#[test]
+fn coap_over_tcp_has_keys_of_connections_and_none_of_datagrams() {
+    for key in [
+        "listeners.coap.coap.ping_interval = \"1s\"",
+        "listeners.coap_tcp.coap.unverified = \"all\"",
+        "listeners.coap_tcp.coap.max_exchanges = 1",
+        "listeners.coap_tcp.coap.confirm_interval = \"1s\"",
+        "listeners.coap_tcp.max_packet_size = 100",
+        "listeners.coap_tcp.tls.min_version = \"1.3\"",
+    ] {
+        let found = problems(key, &[], &[]);
+        assert_eq!(found.len(), 1, "{key}: {found:?}");
+        assert!(found[0].contains("unknown key"), "{key}: {found:?}");
+    }
+    let config = config(
+        "[listeners.coaps_tcp]\nmax_connections = 31\nconnect_timeout = \"32s\"\nbacklog = 33\n\
+         tls.min_version = \"1.3\"\n\
+         [listeners.coaps_tcp.coap]\nmax_body_size = 1000\nmax_observations = 34\n\
+         max_observations_per_endpoint = 35\nmax_waiting = 36\nmax_transfers = 37\n\
+         max_transfers_per_endpoint = 38\nping_interval = \"39s\"\nping_timeout = \"40s\"\n",
+    );
+    let listener = config.listeners.iter().find(|l| l.name == "coaps_tcp");
+    let listener = listener.unwrap();
+    assert_eq!(listener.mqtt.max_connections, 31);
+    assert_eq!(listener.socket.backlog, 33);
+    let tls = &listener.tls.as_ref().unwrap().settings;
+    // RFC 8323 section 8.2
+    assert_eq!(tls.alpn, [b"coap"]);
+    assert_eq!(tls.min_version, MinVersion::Tls13);
+    let mut expected = tidegate_coap::Settings::default();
+    expected.csm_timeout = Duration::from_secs(32);
+    expected.max_body_bytes = 1_000;
+    expected.max_observations = 34;
+    expected.max_observations_per_endpoint = 35;
+    expected.max_waiting = 36;
+    expected.max_transfers = 37;
+    expected.max_transfers_per_endpoint = 38;
+    expected.ping_interval = Duration::from_secs(39);
+    expected.ping_timeout = Duration::from_secs(40);
+    assert_eq!(listener.coap, Some(expected));
 }
 
 #[test]

@@ -42,6 +42,8 @@ fn nothing_configured_is_every_protocol_on_loopback() {
             listener("wss", Kind::Wss, "127.0.0.1:8084"),
             listener("quic", Kind::Quic, "127.0.0.1:14567"),
             listener("coap", Kind::Coap, "127.0.0.1:5683"),
+            listener("coap_tcp", Kind::CoapTcp, "127.0.0.1:5683"),
+            listener("coaps_tcp", Kind::CoapsTcp, "127.0.0.1:5684"),
         ]
     );
     for listener in &config.listeners {
