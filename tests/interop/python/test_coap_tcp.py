@@ -37,7 +37,7 @@ class Libcoap:
     """libcoap's client for one scheme."""
 
     def __init__(self, broker, scheme, *identity):
-        self.base = url(broker, scheme)
+        self.scheme, self.base = scheme, url(broker, scheme)
         is_tls = scheme == "coaps+tcp"
         program = "coap-client-openssl" if is_tls else "coap-client-notls"
         trust = ["-C", str(broker.authority)] if is_tls else []
@@ -50,11 +50,16 @@ class Libcoap:
 
     @contextlib.contextmanager
     def observe(self, broker, path):
-        before = broker.metric("tidegate_subscriptions")
+        def registrations():
+            listener = self.scheme.replace("+", "_")
+            return broker.metric("tidegate_coap_requests_total", listener=listener)
+
+        # Counted when it stands; a count of observers would go down when an earlier one is gone.
+        before = registrations()
         command = [*self.command, "-m", "get", "-s", "60", f"{self.base}{path}"]
         process = subprocess.Popen(command, stdout=subprocess.PIPE)
         try:
-            until(lambda: broker.metric("tidegate_subscriptions") > before)
+            until(lambda: registrations() > before)
             yield process.stdout
         finally:
             process.kill()
