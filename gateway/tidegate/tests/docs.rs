@@ -242,11 +242,13 @@ fn every_range_is_the_one_that_is_enforced() {
                 "yes/no" | "number" | "size" | "time" | "word"
             )
         })
-        // The listener wss has all of them but those of QUIC, CoAP and DTLS.
+        // The listener wss has all of them but those of QUIC, CoAP and DTLS; pings are of CoAP over TCP.
         .map(|row| {
             let key = name(&row["key"]);
             let listener = if key.contains(".quic.") {
                 "quic"
+            } else if key.contains(".coap.ping_") {
+                "coap_tcp"
             } else if key.contains(".coap.") {
                 "coap"
             } else if key.contains(".dtls.") {
@@ -494,8 +496,8 @@ fn every_test_that_a_design_page_names_exists() {
         .iter()
         .map(|path| fs::read_to_string(path).unwrap())
         .collect();
-    for design in
-        ["bus", "connection", "http", "listener"].map(|name| format!("docs/design/{name}.md"))
+    for design in ["bus", "connection", "coap-stream", "http", "listener"]
+        .map(|name| format!("docs/design/{name}.md"))
     {
         let text = page(&design);
         let mut named = 0;

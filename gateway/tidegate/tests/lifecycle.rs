@@ -125,9 +125,9 @@ fn it_starts_with_nothing_configured_and_ends_when_asked() {
             .iter()
             .map(|(name, it)| (name, &it["kind"]))
             .collect();
-        assert_eq!(kinds.len(), 7, "{kinds:?}");
+        assert_eq!(kinds.len(), 9, "{kinds:?}");
         for (name, kind) in kinds {
-            assert_eq!(name, kind);
+            assert_eq!(name.replace('_', "+"), kind.as_str().unwrap());
         }
         let (mqtt, http) = (gateway.address("mqtt"), gateway.address("http"));
         assert!(mqtt.port() != 0 && http.port() != 0);
@@ -163,10 +163,13 @@ fn the_banner_names_the_listeners_and_a_line_to_try() {
         ("quic", ""),
         ("coap", ""),
         ("coaps", ""),
+        ("coap_tcp", ""),
+        ("coaps_tcp", ""),
     ] {
         let address = gateway.address(name);
+        let scheme = name.replace('_', "+");
         shown(
-            format!("{name}://{address}{path} "),
+            format!("{scheme}://{address}{path} "),
             &format!("listener {name}"),
         );
     }
@@ -209,7 +212,7 @@ fn several_listeners_each_get_their_port() {
         "http.enabled=false",
     ]);
     let ready = gateway.ready();
-    assert_eq!(ready["listeners"].as_object().unwrap().len(), 7);
+    assert_eq!(ready["listeners"].as_object().unwrap().len(), 9);
     assert_ne!(gateway.address("mqtt"), gateway.address("inside"));
     TcpStream::connect(gateway.address("inside")).unwrap();
 }
@@ -273,6 +276,7 @@ fn an_address_that_is_taken_is_named() {
         ("listeners.quic", "listener quic", udp),
         ("listeners.coap", "listener coap", udp),
         ("listeners.coaps", "listener coaps", udp),
+        ("listeners.coap_tcp", "listener coap_tcp", address),
         ("http", "HTTP", address),
     ] {
         let setting = format!("{key}.bind={address}");

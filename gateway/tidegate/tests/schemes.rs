@@ -38,8 +38,11 @@ impl Gateway {
 
     fn start_in(directory: TempDir, settings: &[&str]) -> Self {
         let mut command = tidegate(&directory);
-        for scheme in SCHEMES.into_iter().chain(["coap", "coaps"]) {
-            let bind = format!("listeners.{scheme}.bind=127.0.0.1:0");
+        for name in SCHEMES
+            .into_iter()
+            .chain(["coap", "coaps", "coap_tcp", "coaps_tcp"])
+        {
+            let bind = format!("listeners.{name}.bind=127.0.0.1:0");
             command.args(["--set", &bind]);
         }
         for setting in settings {
@@ -427,6 +430,7 @@ fn the_local_certificate_is_made_at_the_first_start_and_shown() {
         "listener mqtts\n",
         "listener wss\n",
         "listener quic\n",
+        "listener coaps_tcp\n",
         "DNS:localhost",
         "IP:127.0.0.1",
         "days left",
@@ -437,6 +441,7 @@ fn the_local_certificate_is_made_at_the_first_start_and_shown() {
         "listeners.mqtts.enabled=false",
         "listeners.wss.enabled=false",
         "listeners.quic.enabled=false",
+        "listeners.coaps_tcp.enabled=false",
     ];
     let arguments: Vec<_> = none.iter().flat_map(|it| ["--set", it]).collect();
     let shown = cert(&gateway.directory, &[&["show"], &arguments[..]].concat());
@@ -473,7 +478,8 @@ fn cert_only_reads() {
     let output = cert(&directory, &show);
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     let said = String::from_utf8(output.stderr).unwrap();
-    let expected = ["wss", "quic"].map(|name| format!("error: listener {name}: {absent}"));
+    let expected =
+        ["wss", "quic", "coaps_tcp"].map(|name| format!("error: listener {name}: {absent}"));
     assert_eq!(said, expected.concat());
     let shown = String::from_utf8(output.stdout).unwrap();
     assert!(shown.contains("DNS:own.example"), "the other one: {shown}");

@@ -60,7 +60,13 @@ impl Adapter {
     /// What serves the connections of one listener, which may have limits of its own: those of
     /// `settings` are the listener's, those of the adapter are for all listeners together.
     pub fn endpoint(self: &Arc<Self>, settings: Settings) -> Arc<Endpoint> {
-        Endpoint::new(self, settings)
+        Endpoint::new(self, settings, None)
+    }
+
+    /// The same for a listener at which another protocol is spoken: its connections share the limits, and are not
+    /// counted among those of MQTT.
+    pub fn foreign_endpoint(self: &Arc<Self>, settings: Settings) -> Arc<Endpoint> {
+        Endpoint::new(self, settings, Some(MqttCounters::default()))
     }
 
     /// Completes when nobody is let in any more.

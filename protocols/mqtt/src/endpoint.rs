@@ -25,6 +25,8 @@ pub struct Endpoint {
     pub(crate) settings: Arc<Settings>,
     pub(crate) adapter: Arc<Adapter>,
     admission: Arc<Admission>,
+    /// What is counted here and not among all: another protocol is spoken.
+    foreign: Option<MqttCounters>,
 }
 
 /// Who is at the other end of a connection, as far as is known before CONNECT.
@@ -71,17 +73,22 @@ impl std::fmt::Debug for Endpoint {
 }
 
 impl Endpoint {
-    pub(crate) fn new(adapter: &Arc<Adapter>, settings: Settings) -> Arc<Self> {
+    pub(crate) fn new(
+        adapter: &Arc<Adapter>,
+        settings: Settings,
+        foreign: Option<MqttCounters>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             bus: Arc::clone(&adapter.bus),
             admission: Arc::new(Admission::new(&settings)),
             settings: Arc::new(settings),
             adapter: Arc::clone(adapter),
+            foreign,
         })
     }
 
     pub(crate) fn counters(&self) -> &MqttCounters {
-        &self.adapter.counters
+        self.foreign.as_ref().unwrap_or(&self.adapter.counters)
     }
 
     /// Connections of this listener open now, those that have not sent CONNECT yet included.

@@ -37,7 +37,7 @@ class Libcoap:
     """libcoap's client for one scheme."""
 
     def __init__(self, broker, scheme, *identity):
-        self.base = url(broker, scheme)
+        self.scheme, self.base = scheme, url(broker, scheme)
         is_tls = scheme == "coaps+tcp"
         program = "coap-client-openssl" if is_tls else "coap-client-notls"
         trust = ["-C", str(broker.authority)] if is_tls else []
@@ -50,11 +50,16 @@ class Libcoap:
 
     @contextlib.contextmanager
     def observe(self, broker, path):
-        before = broker.metric("tidegate_subscriptions")
+        def registrations():
+            listener = self.scheme.replace("+", "_")
+            return broker.metric("tidegate_coap_requests_total", listener=listener)
+
+        # Counted when it stands; a count of observers would go down when an earlier one is gone.
+        before = registrations()
         command = [*self.command, "-m", "get", "-s", "60", f"{self.base}{path}"]
         process = subprocess.Popen(command, stdout=subprocess.PIPE)
         try:
-            until(lambda: broker.metric("tidegate_subscriptions") > before)
+            until(lambda: registrations() > before)
             yield process.stdout
         finally:
             process.kill()
@@ -294,13 +299,15 @@ def test_rfc_8323_8_2_the_protocol_is_named_coap_or_not_at_all(broker):
 
 
 def test_who_speaks_something_else_is_counted(broker):
-    before = broker.metric("tidegate_listener_refused_total", listener="coap_tcp", reason="not_coap")
+    def counted():
+        labels = {"listener": "coap_tcp", "reason": "not_coap"}
+        return broker.metric("tidegate_listener_refused_total", **labels)
+
+    before = counted()
     with Raw(broker, "coap+tcp") as raw:
         raw.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
         while raw.message():
             pass
-    def counted():
-        return broker.metric("tidegate_listener_refused_total", listener="coap_tcp", reason="not_coap")
     until(lambda: counted() == before + 1)
 
 

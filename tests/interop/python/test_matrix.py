@@ -194,13 +194,21 @@ class Quic:
 class Coap:
     """aiocoap: PUT publishes, an observation receives."""
 
-    def __init__(self, broker, loop, _listener):
+    TRANSPORTS = {"coap": "simple6", "coap+tcp": "tcpclient", "coaps+tcp": "tlsclient"}
+
+    def __init__(self, broker, loop, scheme):
         self.loop = loop
-        host, port = broker.address("coap")
-        self.base = f"coap://{host}:{port}/ps/"
+        host, port = broker.address(scheme.replace("+", "_"))
+        # The certificate has the name.
+        base = f"{scheme}://{'localhost' if scheme == 'coaps+tcp' else host}:{port}"
+        self.base = f"{base}/ps/"
 
         async def run():
-            return await aiocoap.Context.create_client_context(transports=["simple6"])
+            transports = [self.TRANSPORTS[scheme]]
+            context = await aiocoap.Context.create_client_context(transports=transports)
+            trust = {"tlscert": {"certfile": str(broker.authority)}}
+            context.client_credentials.load_from_dict({f"{base}/*": trust})
+            return context
 
         self.context = loop.run(run())
         self.observed = {}
@@ -325,6 +333,8 @@ PROTOCOLS = {
     "wss": Mqtt,
     "quic": Quic,
     "coap": Coap,
+    "coap+tcp": Coap,
+    "coaps+tcp": Coap,
     "http": Http,
 }
 

@@ -127,6 +127,10 @@ mod tests {
         for (text, reason) in [
             ("localhost", "a URL has the form"),
             ("coap://localhost", "the client does not speak coap yet"),
+            (
+                "coaps+tcp://localhost",
+                "the client does not speak coaps+tcp yet",
+            ),
             ("mqtts://a/mqtt", "this URL has no path"),
             ("ws://a/mqtt#top", "after the port comes a path"),
             ("ws://a?b", "after the port comes a path"),

@@ -35,8 +35,13 @@ impl Listener {
                     let served = serving.await;
                     drop(place);
                     if let Served::Foreign(name) = served {
+                        let hint = match name {
+                            "TLS" => " (a listener of the kind coaps+tcp takes it)",
+                            "the PROXY protocol" => " (proxy_networks says who may)",
+                            _ => "",
+                        };
                         let kind = listener.kind.scheme();
-                        let what = format!("it speaks {name} where {kind} is spoken");
+                        let what = format!("it speaks {name} where {kind} is spoken{hint}");
                         listener.complain(Reason::NotCoap, Some(address), &what, false);
                     }
                 });

@@ -83,7 +83,11 @@ impl Listener {
             name: config.name,
             kind: config.kind,
             counters: Counters::default(),
-            endpoint: adapter.endpoint(config.mqtt),
+            endpoint: if coap_stream.is_some() {
+                adapter.foreign_endpoint(config.mqtt)
+            } else {
+                adapter.endpoint(config.mqtt)
+            },
             tls: tls.map(|(tls, identity)| Acceptor::new(identity, tls.accept)),
             quic,
             dtls,

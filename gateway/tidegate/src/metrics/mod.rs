@@ -194,7 +194,12 @@ impl Sources {
         out.gauge(
             "tidegate_mqtt_connections",
             "MQTT connections open now, before CONNECT included",
-            self.mqtt.open_connections() as u64,
+            // Those of other protocols have places among them, and are none of them.
+            self.listeners
+                .iter()
+                .filter(|listener| !listener.kind.is_coap())
+                .map(|listener| listener.endpoint.open_connections() as u64)
+                .sum(),
         )?;
         out.counter(
             "tidegate_mqtt_accepted",

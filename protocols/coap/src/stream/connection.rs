@@ -56,6 +56,8 @@ pub(super) struct Connection<S> {
     partial: Vec<u8>,
     /// `partial` may hold whole messages.
     ready: bool,
+    /// The last batch was long.
+    is_exhausted: bool,
     /// Being written: whole messages, of which `written` bytes are gone.
     current: Vec<u8>,
     written: usize,
@@ -85,6 +87,9 @@ where
                     Ok(Round::Idle) => return Poll::Pending,
                     Ok(Round::Moved) => {}
                 }
+                if std::mem::take(&mut connection.is_exhausted) {
+                    break;
+                }
             }
             cx.waker().wake_by_ref();
             Poll::Pending
@@ -104,6 +109,7 @@ where
             has_waker: false,
             partial: rest,
             ready: true,
+            is_exhausted: false,
             current: Vec::new(),
             written: 0,
             needs_flush: false,
@@ -122,9 +128,8 @@ where
         let was_waiting = !self.protocol.takes_requests();
         self.protocol.advance(cx, &mut scratch.work.body, now)?;
         let written = self.write(cx, &mut scratch.work.body, now)?;
-        if self.is_empty()
-            && let Some(ending) = self.protocol.is_done()
-        {
+        if let Some(ending) = self.protocol.is_done() {
+            // What is still to be written has its time at the end.
             return Err(ending);
         }
         let holds =
@@ -140,11 +145,6 @@ where
             (Round::Idle, Round::Idle) if !goes_on => Round::Idle,
             _ => Round::Moved,
         })
-    }
-
-    /// Whether everything is written.
-    fn is_empty(&self) -> bool {
-        self.current.is_empty() && self.protocol.out.is_empty() && !self.needs_flush
     }
 
     // ---- reading ----------------------------------------------------------------------------
@@ -235,7 +235,8 @@ where
                     messages += 1;
                 }
                 // A small message may have many receivers, or a large answer: others have their turn now.
-                if !self.may_read() || worker.is_exhausted() {
+                self.is_exhausted = worker.is_exhausted();
+                if !self.may_read() || self.is_exhausted {
                     self.ready = true;
                     return Ok(());
                 }

@@ -4,8 +4,8 @@
 //! are no types and identifiers, no repetitions, and no address that is to be verified. What there is instead are
 //! signals: each end says first what it can do (CSM), asks whether the other is there, and says why it leaves.
 //!
-//! To follow a request, read `connection.rs` (the bytes), `protocol.rs` (what a message means, and what it is answered)
-//! and `observing.rs` (notifications). What comes before is in `greeting.rs`.
+//! To follow a request, read `connection.rs` (the bytes), `protocol.rs` (what a message means), `requests.rs` (what a
+//! request is answered) and `observing.rs` (notifications). What comes before is in `greeting.rs`.
 
 mod connection;
 mod ending;
@@ -16,6 +16,7 @@ mod observing;
 mod pending;
 mod protocol;
 mod pulses;
+mod requests;
 mod scratch;
 
 pub use endpoint::{Endpoint, Peer, Served};

@@ -241,3 +241,20 @@ async fn who_is_not_served_hears_when_to_come_again() {
         "{bytes:?}"
     );
 }
+
+#[tokio::test]
+async fn who_does_not_read_does_not_hold_up_the_end() {
+    let net = Net::new().await;
+    net.publish("a", &body(30_000), true);
+    let mut stuck = net
+        .connect_with(|socket| socket.set_recv_buffer_size(4_096).unwrap())
+        .await;
+    stuck.greet(1 << 20).await;
+    let requests: Vec<u8> = (0..1_000).flat_map(|_| get("/ps/a").bytes()).collect();
+    stuck.send(&requests).await;
+    until(|| net.metrics.requests.get() > 2).await;
+    // It has two seconds to take what waits.
+    let ended = tokio::time::timeout(Duration::from_secs(10), net.endpoint.shut_down(0)).await;
+    assert!(ended.is_ok());
+    assert_eq!(closed(&net, Closed::ShutDown), 1);
+}

@@ -14,7 +14,7 @@ use super::{config, loaded, problems};
 #[test]
 fn a_listener_of_the_same_name_keeps_what_is_not_said() {
     let config = config("[listeners.mqtt]\nbind = \"127.0.0.1:1999\"\n");
-    assert_eq!(config.listeners.len(), 7);
+    assert_eq!(config.listeners.len(), 9);
     assert_eq!(config.listeners[0].kind, Kind::Mqtt);
     assert_eq!(config.listeners[0].socket.bind.port(), 1999);
 }
@@ -23,7 +23,19 @@ fn a_listener_of_the_same_name_keeps_what_is_not_said() {
 fn a_listener_can_be_turned_off() {
     let listeners = config("[listeners.mqtt]\nenabled = false\n").listeners;
     let names: Vec<_> = listeners.iter().map(|l| l.name.as_str()).collect();
-    assert_eq!(names, ["mqtts", "ws", "wss", "quic", "coap", "coaps"]);
+    assert_eq!(
+        names,
+        [
+            "mqtts",
+            "ws",
+            "wss",
+            "quic",
+            "coap",
+            "coaps",
+            "coap_tcp",
+            "coaps_tcp"
+        ]
+    );
     assert_eq!(config("[http]\nenabled = false\n").http, None);
 }
 
@@ -47,6 +59,8 @@ fn a_variable_reaches_a_listener_by_its_name() {
         ("quic", 14567),
         ("coap", 5683),
         ("coaps", 5684),
+        ("coap_tcp", 5683),
+        ("coaps_tcp", 5684),
     ];
     assert_eq!(
         binds,
@@ -67,17 +81,9 @@ fn a_listener_of_a_new_name_says_everything() {
 }
 
 #[test]
-fn a_kind_that_is_not_built_yet_says_so() {
-    let built = "\"mqtt\", \"mqtts\", \"ws\", \"wss\", \"quic\", \"coap\" or \"coaps\"";
-    for kind in ["coap+tcp", "coaps+tcp"] {
-        assert_eq!(
-            problems(&format!("listeners.mqtt.kind = \"{kind}\""), &[], &[]),
-            [format!(
-                "tidegate.toml:1:23: listeners.mqtt.kind = \"{kind}\": this kind is planned and not \
-                 built yet; this version has {built}"
-            )]
-        );
-    }
+fn a_kind_that_is_not_there_names_those_that_are() {
+    let built = "\"mqtt\", \"mqtts\", \"ws\", \"wss\", \"quic\", \"coap\", \"coaps\", \"coap+tcp\" or \
+                 \"coaps+tcp\"";
     assert_eq!(
         problems("listeners.mqtt.kind = \"amqp\"", &[], &[]),
         [format!(
@@ -315,6 +321,48 @@ fn the_local_certificate_is_for_who_names_no_other_and_wants_one() {
         assert_eq!(found.len(), 1, "{key}: {found:?}");
         assert!(found[0].ends_with(needs), "{key}: {found:?}");
     }
+}
+
+#[test]
+fn coap_over_tcp_has_keys_of_connections_and_none_of_datagrams() {
+    for key in [
+        "listeners.coap.coap.ping_interval = \"1s\"",
+        "listeners.coap_tcp.coap.unverified = \"all\"",
+        "listeners.coap_tcp.coap.max_exchanges = 1",
+        "listeners.coap_tcp.coap.confirm_interval = \"1s\"",
+        "listeners.coap_tcp.max_packet_size = 100",
+        "listeners.coap_tcp.tls.min_version = \"1.3\"",
+    ] {
+        let found = problems(key, &[], &[]);
+        assert_eq!(found.len(), 1, "{key}: {found:?}");
+        assert!(found[0].contains("unknown key"), "{key}: {found:?}");
+    }
+    let config = config(
+        "[listeners.coaps_tcp]\nmax_connections = 31\nconnect_timeout = \"32s\"\nbacklog = 33\n\
+         tls.min_version = \"1.3\"\n\
+         [listeners.coaps_tcp.coap]\nmax_body_size = 1000\nmax_observations = 34\n\
+         max_observations_per_endpoint = 35\nmax_waiting = 36\nmax_transfers = 37\n\
+         max_transfers_per_endpoint = 38\nping_interval = \"39s\"\nping_timeout = \"40s\"\n",
+    );
+    let listener = config.listeners.iter().find(|l| l.name == "coaps_tcp");
+    let listener = listener.unwrap();
+    assert_eq!(listener.mqtt.max_connections, 31);
+    assert_eq!(listener.socket.backlog, 33);
+    let tls = &listener.tls.as_ref().unwrap().settings;
+    // RFC 8323 section 8.2
+    assert_eq!(tls.alpn, [b"coap"]);
+    assert_eq!(tls.min_version, MinVersion::Tls13);
+    let mut expected = tidegate_coap::Settings::default();
+    expected.csm_timeout = Duration::from_secs(32);
+    expected.max_body_bytes = 1_000;
+    expected.max_observations = 34;
+    expected.max_observations_per_endpoint = 35;
+    expected.max_waiting = 36;
+    expected.max_transfers = 37;
+    expected.max_transfers_per_endpoint = 38;
+    expected.ping_interval = Duration::from_secs(39);
+    expected.ping_timeout = Duration::from_secs(40);
+    assert_eq!(listener.coap, Some(expected));
 }
 
 #[test]

@@ -43,6 +43,8 @@ fn nothing_configured_is_every_protocol_on_loopback() {
             listener("quic", Kind::Quic, "127.0.0.1:14567"),
             listener("coap", Kind::Coap, "127.0.0.1:5683"),
             listener("coaps", Kind::Coaps, "127.0.0.1:5684"),
+            listener("coap_tcp", Kind::CoapTcp, "127.0.0.1:5683"),
+            listener("coaps_tcp", Kind::CoapsTcp, "127.0.0.1:5684"),
         ]
     );
     for listener in &config.listeners {

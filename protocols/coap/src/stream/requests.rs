@@ -1,0 +1,248 @@
+//! What requests over a stream ask for, and how they are answered; what they come to on the bus is in [`crate::topics`].
+
+use std::sync::Arc;
+use std::task::Waker;
+use std::time::Instant;
+
+use tidegate_bus::{ClientId, QoS, Ticket, TopicFilter, Worker};
+
+use super::endpoint::Endpoint;
+use super::observing::{Observing, REGISTERED};
+use super::protocol::Protocol;
+use crate::codec::{Block, Code, Token};
+use crate::metrics::Cancel;
+use crate::request::{Request, Target};
+use crate::response::Response;
+use crate::topics::{self, FOR_EVER, Publish};
+use crate::transfers::{Step, Transfers};
+
+/// A request, as it is answered.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Exchange {
+    pub(super) token: Token,
+    /// Classes of responses that are not wanted (RFC 7967).
+    pub(super) no_response: u32,
+    /// The block of the answer that was asked for.
+    pub(super) block2: Option<Block>,
+}
+
+/// A request, and who asks.
+pub(super) struct Asked<'a, 'r> {
+    pub(super) exchange: Exchange,
+    pub(super) request: &'a Request<'r>,
+    pub(super) topic: &'a str,
+    pub(super) client: &'a ClientId,
+}
+
+impl Protocol {
+    /// Does what a request asks for.
+    pub(super) fn handle(
+        &mut self,
+        worker: &mut Worker,
+        asked: &Asked<'_, '_>,
+        task: &Waker,
+        scratch: &mut Vec<u8>,
+        now: Instant,
+    ) {
+        let exchange = &asked.exchange;
+        let response = match (&asked.request.target, asked.request.code) {
+            (Target::Links, Code::GET) => topics::links(asked.request),
+            (Target::Topic, Code::GET) => return self.get(asked, task, scratch, now),
+            (Target::Topic, Code::PUT | Code::POST) => {
+                return self.put(worker, asked, scratch, now);
+            }
+            (Target::Topic, Code::DELETE) => {
+                let published = self.publish(worker, asked, &[], true);
+                return self.answer_after(exchange, published, Code::DELETED, None, scratch);
+            }
+            (target, _) => topics::no_such_method(*target == Target::Topic),
+        };
+        self.answer(exchange, response, scratch);
+    }
+
+    fn put(
+        &mut self,
+        worker: &mut Worker,
+        asked: &Asked<'_, '_>,
+        scratch: &mut Vec<u8>,
+        now: Instant,
+    ) {
+        let Asked {
+            exchange, request, ..
+        } = asked;
+        let settings = &self.endpoint.settings;
+        let whole;
+        let body = match request.block1 {
+            None if request.payload.len() > settings.max_body_bytes => {
+                let refusal = topics::too_large(settings);
+                return self.answer(exchange, refusal, scratch);
+            }
+            None => request.payload,
+            Some(block) => {
+                let step = self.add(asked, block, now);
+                let Endpoint {
+                    settings, metrics, ..
+                } = &*self.endpoint;
+                match topics::whole(step, block, settings, metrics) {
+                    Ok(body) => {
+                        whole = body;
+                        &whole
+                    }
+                    Err(response) => return self.answer(exchange, response, scratch),
+                }
+            }
+        };
+        let published = self.publish(worker, asked, body, request.query.retain);
+        self.answer_after(exchange, published, Code::CHANGED, request.block1, scratch);
+    }
+
+    /// Takes a part of a body. Its place is one of those of the listener.
+    fn add(&mut self, asked: &Asked<'_, '_>, block: Block, now: Instant) -> Step {
+        let Endpoint {
+            bus,
+            settings,
+            metrics,
+            hasher,
+            ..
+        } = &*self.endpoint;
+        let begins = block.num == 0 && block.more;
+        if begins && !metrics.transfers.take(settings.max_transfers) {
+            return Step::Full;
+        }
+        let transfers = self.transfers.get_or_insert_with(|| {
+            let most = settings.max_transfers_per_endpoint;
+            Box::new(Transfers::new(
+                bus.memory(),
+                most,
+                most,
+                settings.max_body_bytes,
+            ))
+        });
+        let Asked {
+            request,
+            topic,
+            client,
+            ..
+        } = asked;
+        let which = topics::which(hasher, request, topic, client);
+        let taken = transfers.len() + usize::from(begins);
+        let step = transfers.add((), which, block, request.payload, request.size1, now);
+        let left = transfers.len();
+        metrics.transfers.give_back((taken - left) as u64);
+        if left == 0 {
+            self.transfers = None;
+        }
+        step
+    }
+
+    /// Publishes. Over a stream a request arrives, or the client hears that it may not have: it has QoS 1 unless it says
+    /// otherwise.
+    fn publish(
+        &self,
+        worker: &mut Worker,
+        asked: &Asked<'_, '_>,
+        payload: &[u8],
+        retain: bool,
+    ) -> Result<Ticket, Response> {
+        let publish = Publish {
+            request: asked.request,
+            topic: asked.topic,
+            client: asked.client,
+            payload,
+            retain,
+            qos: QoS::AtLeastOnce,
+        };
+        topics::publish(&self.endpoint.bus, worker, &publish)
+    }
+
+    fn get(&mut self, asked: &Asked<'_, '_>, task: &Waker, scratch: &mut Vec<u8>, now: Instant) {
+        let Asked {
+            exchange,
+            request,
+            topic,
+            client,
+        } = asked;
+        let endpoint = Arc::clone(&self.endpoint);
+        let bus = &endpoint.bus;
+        let qos = request.query.qos.unwrap_or(QoS::AtMostOnce);
+        let filter = match topics::filter(bus, topic, client, qos) {
+            Ok(filter) => filter,
+            Err(refusal) => return self.answer(exchange, refusal, scratch),
+        };
+        // The rest of a notification is fetched without Observe (RFC 7959 section 3.3).
+        let is_first = request.block2.is_none_or(|block| block.num == 0);
+        match request.observe {
+            Some(0) if is_first => return self.observe(asked, &filter, qos, task, scratch),
+            Some(1) => self.deregister(exchange.token),
+            _ => {}
+        }
+        let observing = self.observing.as_ref();
+        let notified = observing.and_then(|it| it.notified(&filter, request.block2));
+        let response = topics::read(bus, request, &filter, notified);
+        let (block, end) = self.answer_with(exchange, response, scratch);
+        if let Some(observing) = &mut self.observing
+            && block.is_some_and(|block| block.num > 0)
+        {
+            observing.fetched(&filter, end, now);
+        }
+    }
+
+    /// Registers an observation (RFC 7641 section 4.1), or answers as if Observe were not there.
+    fn observe(
+        &mut self,
+        asked: &Asked<'_, '_>,
+        filter: &TopicFilter,
+        qos: QoS,
+        task: &Waker,
+        scratch: &mut Vec<u8>,
+    ) {
+        let Asked {
+            exchange, request, ..
+        } = asked;
+        self.deregister(exchange.token);
+        let endpoint = Arc::clone(&self.endpoint);
+        let bus = &endpoint.bus;
+        let observing = self
+            .observing
+            .get_or_insert_with(|| Observing::new(&endpoint, task));
+        let place = observing.register(exchange.token, filter.clone(), qos);
+        let Some((place, watch)) = place.and_then(|place| Some((place, observing.watch(place)?)))
+        else {
+            endpoint.metrics.full.add(1);
+            let response = if filter.has_wildcard() || filter.share_name().is_some() {
+                let why = "as many observations are open as may be";
+                Response::later(Code::TOO_MANY_REQUESTS, 30, why)
+            } else {
+                topics::read(bus, request, filter, None)
+            };
+            return self.answer(exchange, response, scratch);
+        };
+        // The subscription stands: what is published from now on is told. What is retained is read after that, so that
+        // nothing falls between.
+        let mut response = if filter.has_wildcard() {
+            watch.observation.begin_with(bus.retained(filter));
+            Response::new(Code::CONTENT)
+        } else {
+            let response = topics::first_value(bus, request, filter);
+            watch.observation.begin_with(Vec::new());
+            response
+        };
+        if response.code.is_success() {
+            response.observe = Some(REGISTERED);
+            response.max_age = response.max_age.or(Some(FOR_EVER));
+        } else {
+            // Not acceptable, say: no value of it will be either.
+            observing.cancel(place, Cancel::Closed);
+        }
+        self.answer(exchange, response, scratch);
+    }
+
+    fn deregister(&mut self, token: Token) {
+        if let Some(observing) = &mut self.observing {
+            observing.deregister(token);
+            if observing.is_empty() {
+                self.observing = None;
+            }
+        }
+    }
+}
