@@ -108,7 +108,7 @@ impl Kind {
 
     /// Whether its port is one of UDP.
     pub(crate) const fn is_udp(self) -> bool {
-        matches!(self, Self::Quic | Self::Coap)
+        matches!(self, Self::Quic | Self::Coap | Self::Coaps)
     }
 
     /// Whether WebSocket is under it.
