@@ -487,8 +487,8 @@ fn every_test_that_a_design_page_names_exists() {
         .iter()
         .map(|path| fs::read_to_string(path).unwrap())
         .collect();
-    for design in
-        ["bus", "connection", "coap-stream", "http", "listener"].map(|name| format!("docs/design/{name}.md"))
+    for design in ["bus", "connection", "coap-stream", "http", "listener"]
+        .map(|name| format!("docs/design/{name}.md"))
     {
         let text = page(&design);
         let mut named = 0;

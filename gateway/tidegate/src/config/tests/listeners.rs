@@ -80,7 +80,7 @@ fn a_listener_of_a_new_name_says_everything() {
 fn a_kind_that_is_not_built_yet_says_so() {
     let built = "\"mqtt\", \"mqtts\", \"ws\", \"wss\", \"quic\", \"coap\", \"coap+tcp\" or \
                  \"coaps+tcp\"";
-    for kind in ["coaps"] {
+    for kind in PLANNED {
         assert_eq!(
             problems(&format!("listeners.mqtt.kind = \"{kind}\""), &[], &[]),
             [format!(
