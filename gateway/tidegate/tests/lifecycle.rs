@@ -123,7 +123,7 @@ fn it_starts_with_nothing_configured_and_ends_when_asked() {
             .iter()
             .map(|(name, it)| (name, &it["kind"]))
             .collect();
-        assert_eq!(kinds.len(), 7, "{kinds:?}");
+        assert_eq!(kinds.len(), 8, "{kinds:?}");
         for (name, kind) in kinds {
             assert_eq!(name, kind);
         }
@@ -207,7 +207,7 @@ fn several_listeners_each_get_their_port() {
         "http.enabled=false",
     ]);
     let ready = gateway.ready();
-    assert_eq!(ready["listeners"].as_object().unwrap().len(), 7);
+    assert_eq!(ready["listeners"].as_object().unwrap().len(), 8);
     assert_ne!(gateway.address("mqtt"), gateway.address("inside"));
     TcpStream::connect(gateway.address("inside")).unwrap();
 }
