@@ -1,5 +1,5 @@
 //! A server of CoAP and four endpoints that send anything: requests, parts of bodies, acknowledgements, rubbish, while
-//! time passes and others publish.
+//! time passes, others publish, and sessions begin and end.
 //!
 //! No panic; every datagram that is sent is a message; an address that never acknowledged anything is sent no more than
 //! three times what it sent; a body in blocks is published when it is whole and its blocks came in their order, and
@@ -90,6 +90,7 @@ pub fn run(data: &[u8]) {
             2 => world.block(from, bytes),
             3 => world.answer(from, len % 2 == 0),
             4 => world.publish(bytes),
+            _ if bytes.len() == 63 => world.restart(from),
             _ => world.advance(Duration::from_millis(1 << (len % 18))),
         }
     }
@@ -320,6 +321,20 @@ impl World {
             .unwrap_or_default();
         let published = self.bus.batch(|worker| self.bus.publish(worker, message));
         assert!(published.is_ok());
+        self.wake();
+    }
+
+    /// The endpoint has a session from now on, or another one: what was said in the one before means nothing.
+    fn restart(&mut self, from: usize) {
+        let remote = SocketAddr::from(([127, 0, 0, 1], 1_000 + from as u16));
+        self.server.session_ends(remote, self.now, &mut self.out);
+        assert!(self.out.iter().all(|(path, _)| path.remote != remote));
+        self.server.session_begins(remote, None);
+        self.endpoints[from] = Endpoint {
+            // With the session the address is proved.
+            may_be_verified: true,
+            ..Endpoint::default()
+        };
         self.wake();
     }
 

@@ -27,6 +27,10 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
 }
 
+fn text_of(output: &Output) -> String {
+    text(&output.stderr)
+}
+
 /// The lines of the listing as key, value and origin.
 fn listed(output: &Output) -> Vec<(String, String, String)> {
     let lines = text(&output.stdout);
@@ -145,6 +149,53 @@ fn what_is_asked_of_clients_is_checked_also_where_the_certificate_is_the_local_o
         "error: listener mqtts: clients.pem: there is no certificate \
          (-----BEGIN CERTIFICATE-----) in it\n"
     );
+}
+
+#[test]
+fn the_keys_and_certificates_of_dtls_are_checked_and_told_without_a_key() {
+    let directory = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| {
+        let path = directory.path().join(name);
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
+    };
+    let key = "000102030405060708090a0b0c0d0e0f";
+    let of_keys = ["--set", "listeners.coaps.dtls.psk_file=keys"];
+    for (text, expected) in [
+        (
+            format!("a:{key}\nb\n"),
+            "error: listener coaps: keys: line 2: it is not of the form identity:hexkey\n",
+        ),
+        (
+            String::new(),
+            "error: listener coaps: keys: there is no key in it\n",
+        ),
+        (format!("a:{key}\n"), "The configuration is valid.\n"),
+    ] {
+        write("keys", &text);
+        let output = check(&directory, &of_keys, &[]);
+        assert_eq!(text_of(&output), expected);
+    }
+
+    // Good for TLS.
+    let ed25519 = KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
+    let params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+    write("a.crt", &params.self_signed(&ed25519).unwrap().pem());
+    write("a.key", &ed25519.serialize_pem());
+    for (listener, expected) in [
+        ("mqtts", "The configuration is valid.\n"),
+        (
+            "coaps",
+            "error: listener coaps: a.crt: its key is of another kind; for DTLS it must be of the elliptic \
+             curve P-256 or P-384 (ECDSA)\n",
+        ),
+    ] {
+        let set =
+            ["cert=a.crt", "key=a.key"].map(|file| format!("listeners.{listener}.tls.{file}"));
+        let arguments = ["--set", &set[0], "--set", &set[1]];
+        let output = check(&directory, &arguments, &[]);
+        assert_eq!(text_of(&output), expected);
+    }
 }
 
 #[test]

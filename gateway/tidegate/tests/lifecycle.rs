@@ -125,7 +125,7 @@ fn it_starts_with_nothing_configured_and_ends_when_asked() {
             .iter()
             .map(|(name, it)| (name, &it["kind"]))
             .collect();
-        assert_eq!(kinds.len(), 9, "{kinds:?}");
+        assert_eq!(kinds.len(), 10, "{kinds:?}");
         for (name, kind) in kinds {
             assert_eq!(name.replace('_', "+"), kind.as_str().unwrap());
         }
@@ -212,7 +212,7 @@ fn several_listeners_each_get_their_port() {
         "http.enabled=false",
     ]);
     let ready = gateway.ready();
-    assert_eq!(ready["listeners"].as_object().unwrap().len(), 9);
+    assert_eq!(ready["listeners"].as_object().unwrap().len(), 10);
     assert_ne!(gateway.address("mqtt"), gateway.address("inside"));
     TcpStream::connect(gateway.address("inside")).unwrap();
 }
