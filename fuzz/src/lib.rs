@@ -3,6 +3,7 @@
 //! Nothing here knows the fuzzer. The entries for libFuzzer stand in `targets/` behind the feature
 //! `libfuzzer`; the corpus is replayed by an ordinary test without it.
 
+pub mod coap_frame;
 pub mod coap_message;
 pub mod coap_server;
 mod codec;
@@ -20,6 +21,7 @@ pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target.
 pub const TARGETS: &[Target] = &[
+    ("coap_frame", coap_frame::run),
     ("coap_message", coap_message::run),
     ("coap_server", coap_server::run),
     ("codec_v31", codec_v31::run),

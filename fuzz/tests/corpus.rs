@@ -42,6 +42,11 @@ fn replay(name: &str) {
 }
 
 #[test]
+fn coap_frame() {
+    replay("coap_frame");
+}
+
+#[test]
 fn coap_message() {
     replay("coap_message");
 }

@@ -4,7 +4,7 @@
 
 use coap_lite::{CoapOption, MessageClass, MessageType, Packet};
 use proptest::prelude::*;
-use tidegate_coap::codec::{Block, Code, Kind, Message, Token, Writer, uint};
+use tidegate_coap::codec::{Block, Code, Kind, Message, Split, Token, Writer, split, uint};
 
 fn kind(kind: MessageType) -> Kind {
     match kind {
@@ -109,4 +109,66 @@ fn rfc_7252_3_2_numbers_have_as_few_bytes_as_they_need_and_may_have_more() {
     }
     assert_eq!(uint(&[0, 0, 1], 3), Some(1));
     assert_eq!(uint(&[0, 0, 1], 2), None);
+}
+
+proptest! {
+    #[test]
+    fn rfc_8323_3_2_frames_are_read_as_they_were_written_and_as_the_other_reads_them_in_a_datagram(
+        code in 1_u8..,
+        token in prop::collection::vec(any::<u8>(), 0..=8),
+        options in options(),
+        payload in prop_oneof![
+            prop::collection::vec(any::<u8>(), 0..400),
+            (65_000_usize..67_000).prop_map(|len| vec![1; len]),
+        ],
+        next in any::<u8>(),
+    ) {
+        let mut bytes = vec![0xAA];
+        let mut writer = Writer::frame(&mut bytes, Code(code), Token::new(&token).unwrap());
+        for (number, value) in &options {
+            writer.option(*number, value);
+        }
+        writer.payload(&payload);
+        let len = bytes.len() - 1;
+        bytes.push(next);
+        prop_assert!(matches!(split(&bytes[1..len], len), Ok(Split::Incomplete(needed)) if needed == len));
+        prop_assert!(split(&bytes[1..], len - 1).is_err());
+        let Split::Frame(frame) = split(&bytes[1..], len).unwrap() else {
+            panic!("it is whole");
+        };
+        prop_assert_eq!((frame.code, frame.len), (Code(code), len));
+        prop_assert_eq!(frame.token.as_bytes(), &token[..]);
+        prop_assert_eq!(frame.payload, &payload[..]);
+        let read: Vec<_> = frame.options.iter().map(|o| (o.number, o.value.to_vec())).collect();
+        prop_assert_eq!(&read, &options);
+        let body = payload.len() + usize::from(!payload.is_empty());
+        let mut datagram = Vec::new();
+        let mut writer = Writer::new(&mut datagram, Kind::Confirmable, Code(code), 0, frame.token);
+        for (number, value) in &options {
+            writer.option(*number, value);
+        }
+        writer.payload(&payload);
+        // Four bytes of header there; here two, and the length.
+        let length = datagram.len() - 4 - token.len();
+        let extended = match length {
+            0..13 => 0,
+            13..269 => 1,
+            269..65_805 => 2,
+            _ => 4,
+        };
+        prop_assert_eq!(len, 2 + extended + token.len() + length);
+        prop_assert!(length >= body);
+    }
+
+    #[test]
+    fn rfc_8323_3_2_any_bytes_are_a_frame_a_part_of_one_or_an_error(
+        bytes in prop::collection::vec(any::<u8>(), 0..64),
+        most in 0_usize..100,
+    ) {
+        match split(&bytes, most) {
+            Ok(Split::Frame(frame)) => prop_assert!(frame.len <= most && frame.len <= bytes.len()),
+            Ok(Split::Incomplete(needed)) => prop_assert!(needed > bytes.len() && needed <= most.max(14)),
+            Err(_) => {}
+        }
+    }
 }

@@ -78,6 +78,16 @@ impl Code {
     pub const SERVICE_UNAVAILABLE: Self = Self::new(5, 3);
     /// 5.05
     pub const PROXYING_NOT_SUPPORTED: Self = Self::new(5, 5);
+    /// 7.01 (RFC 8323)
+    pub const CSM: Self = Self::new(7, 1);
+    /// 7.02 (RFC 8323)
+    pub const PING: Self = Self::new(7, 2);
+    /// 7.03 (RFC 8323)
+    pub const PONG: Self = Self::new(7, 3);
+    /// 7.04 (RFC 8323)
+    pub const RELEASE: Self = Self::new(7, 4);
+    /// 7.05 (RFC 8323)
+    pub const ABORT: Self = Self::new(7, 5);
 
     /// The code of a class and a detail.
     #[must_use]
@@ -95,6 +105,12 @@ impl Code {
     #[must_use]
     pub const fn is_request(self) -> bool {
         self.class() == 0 && self.0 != 0
+    }
+
+    /// Whether it is about the connection (RFC 8323 section 5).
+    #[must_use]
+    pub const fn is_signal(self) -> bool {
+        self.class() == 7
     }
 
     /// Whether the request has succeeded.

@@ -1,17 +1,21 @@
-//! CoAP messages (RFC 7252 section 3): a view of the bytes that came, and a writer that appends to a buffer.
+//! CoAP messages, in datagrams (RFC 7252 section 3) and in byte streams (RFC 8323 section 3): a view of the bytes that came, and a writer that appends to a buffer.
 //!
 //! Nothing here allocates. The crate `coap-lite` has the same format in owned maps and lists, some ten allocations a
 //! message, takes a payload marker without a payload and any version; it is what the tests compare with.
 
 mod block;
 mod code;
+mod frame;
 pub mod number;
 mod options;
+mod signal;
 mod write;
 
 pub use block::{Block, BlockError};
 pub use code::{Code, Kind};
+pub use frame::{Frame, FrameError, Split, split};
 pub use options::{Opt, Options, uint};
+pub use signal::{BASE_MESSAGE_SIZE, Csm, Release, Signal, SignalError};
 pub use write::Writer;
 
 /// A token: what a client knows its request by (RFC 7252 section 5.3.1).

@@ -1,5 +1,6 @@
 //! Writes messages.
 
+use super::frame::encode_len;
 use super::{Code, Kind, Token};
 
 /// Appends one message to a buffer. Options are added in the order of their numbers.
@@ -7,6 +8,8 @@ use super::{Code, Kind, Token};
 pub struct Writer<'a> {
     out: &'a mut Vec<u8>,
     number: u16,
+    /// Of a frame: where it begins, and its options. Its length is known when it is whole.
+    frame: Option<(usize, usize)>,
 }
 
 impl<'a> Writer<'a> {
@@ -17,7 +20,26 @@ impl<'a> Writer<'a> {
         out.push(code.0);
         out.extend_from_slice(&id.to_be_bytes());
         out.extend_from_slice(token);
-        Self { out, number: 0 }
+        Self {
+            out,
+            number: 0,
+            frame: None,
+        }
+    }
+
+    /// Begins a message over TCP. It is whole when [`Self::payload`] was called, with nothing where there is none.
+    pub fn frame(out: &'a mut Vec<u8>, code: Code, token: Token) -> Self {
+        let start = out.len();
+        let token = token.as_bytes();
+        out.push(token.len() as u8);
+        out.push(code.0);
+        out.extend_from_slice(token);
+        let frame = Some((start, out.len()));
+        Self {
+            out,
+            number: 0,
+            frame,
+        }
     }
 
     /// A message of four bytes: an acknowledgement, a Reset or a ping.
@@ -48,6 +70,15 @@ impl<'a> Writer<'a> {
 
     /// Adds the payload, behind all options; nothing when it is empty.
     pub fn payload(self, payload: &[u8]) {
+        if let Some((start, options)) = self.frame {
+            let marker = usize::from(!payload.is_empty());
+            let len = self.out.len() - options + marker + payload.len();
+            let (bits, extension, bytes) = encode_len(len);
+            self.out[start] |= bits << 4;
+            // Moves code, token and options, but never the payload.
+            let behind = start + 1..start + 1;
+            self.out.splice(behind, extension[..bytes].iter().copied());
+        }
         if !payload.is_empty() {
             self.out.push(0xFF);
             self.out.extend_from_slice(payload);
