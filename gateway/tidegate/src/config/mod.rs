@@ -25,7 +25,7 @@ use std::ffi::OsString;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
-pub(crate) use listeners::{HTTP, Kind, Listener, PLANNED};
+pub(crate) use listeners::{HTTP, Kind, Listener};
 use origin::Origin;
 pub(crate) use overrides::Flag;
 pub(crate) use problem::Problems;
