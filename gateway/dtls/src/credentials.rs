@@ -398,7 +398,7 @@ impl Seen {
 }
 
 impl Pair {
-    fn read(files: &CertificateFiles) -> Result<Self, LoadError> {
+    pub(crate) fn read(files: &CertificateFiles) -> Result<Self, LoadError> {
         let (chain, key) = files.read()?;
         let kind = |found: String| LoadError::KeyKind {
             path: files.chain.clone(),

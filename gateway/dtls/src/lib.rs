@@ -12,6 +12,7 @@
 
 mod association;
 mod callbacks;
+pub mod client;
 mod cookie;
 mod counters;
 mod credentials;

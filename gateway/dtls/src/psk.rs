@@ -129,6 +129,15 @@ impl PskKeys {
         self.keys.is_empty()
     }
 
+    /// The only one.
+    pub(crate) fn only(&self) -> Option<(&Arc<str>, &[u8])> {
+        let mut keys = self.keys.values();
+        let only = keys.next()?;
+        keys.next()
+            .is_none()
+            .then_some((&only.identity, &*only.secret))
+    }
+
     pub(crate) fn find(&self, identity: &[u8]) -> Option<(&Arc<str>, &[u8])> {
         let key = self.keys.get(identity)?;
         Some((&key.identity, &key.secret))

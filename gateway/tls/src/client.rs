@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
@@ -60,6 +61,42 @@ pub fn config(
         None => builder.with_no_client_auth(),
     };
     Ok(Arc::new(config))
+}
+
+/// Who says whether a server's certificate is good, as in [`config`]; for DTLS, whose engine does not ask by itself.
+///
+/// # Errors
+///
+/// What is wrong with the file.
+pub fn verifier(
+    ca: Option<&Path>,
+    insecure: bool,
+) -> Result<Arc<dyn ServerCertVerifier>, ClientConfigError> {
+    if insecure {
+        return Ok(Arc::new(AnyServer));
+    }
+    let roots = match ca {
+        Some(path) => roots_of(path)?,
+        None => system_roots()?,
+    };
+    let builder = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider());
+    // There are roots, and nothing else can be wrong.
+    let verifier = builder
+        .build()
+        .map_err(|error| ClientConfigError::NoSystemRoots(error.to_string()))?;
+    Ok(verifier)
+}
+
+/// A certificate that means nothing and its key (PKCS #8), both DER: for an engine that has to be given one.
+///
+/// # Errors
+///
+/// The system has no randomness.
+pub fn throwaway() -> Result<(Vec<u8>, Vec<u8>), rcgen::Error> {
+    let key = rcgen::KeyPair::generate()?;
+    let params = rcgen::CertificateParams::new(Vec::new())?;
+    let certificate = params.self_signed(&key)?;
+    Ok((certificate.der().to_vec(), key.serialize_der()))
 }
 
 fn roots_of(path: &Path) -> Result<RootCertStore, LoadError> {

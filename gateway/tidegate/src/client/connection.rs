@@ -192,7 +192,10 @@ impl<S: Transport> Connection<S> {
 
 /// Writes some of `output`, or, when there is nothing left of it, sees to it that what was written
 /// leaves. Tells how many bytes it wrote.
-async fn send<W: AsyncWrite + Unpin>(writer: &mut W, output: &[u8]) -> std::io::Result<usize> {
+pub(super) async fn send<W: AsyncWrite + Unpin>(
+    writer: &mut W,
+    output: &[u8],
+) -> std::io::Result<usize> {
     if output.is_empty() {
         writer.flush().await?;
         Ok(0)

@@ -3,8 +3,10 @@
 use std::io;
 use std::path::PathBuf;
 
+use tidegate_coap::codec::Code;
 use tidegate_mqtt::codec::{DecodeError, ReasonCode};
 
+use super::coap::Status;
 use super::reason::Reason;
 use crate::exit::Exit;
 
@@ -23,6 +25,13 @@ pub(crate) enum ClientError {
     /// The TLS handshake failed, on either side.
     #[error("{url} cannot be spoken to over TLS: {error}{hint}")]
     Tls {
+        url: String,
+        error: io::Error,
+        hint: &'static str,
+    },
+    /// The DTLS handshake failed, on either side.
+    #[error("{url} cannot be spoken to over DTLS: {error}{hint}")]
+    Dtls {
         url: String,
         error: io::Error,
         hint: &'static str,
@@ -51,9 +60,15 @@ pub(crate) enum ClientError {
     /// The gateway said no to `what`.
     #[error("the gateway refused {what}: {reason}")]
     Refused { what: String, reason: Reason },
+    /// The same, with a response code of CoAP.
+    #[error("the gateway refused {what}: {status}")]
+    Answered { what: String, status: Status },
     /// The gateway ended the connection.
     #[error("the gateway disconnected: {0}")]
     Disconnected(Reason),
+    /// The same, in words.
+    #[error("the gateway aborted the connection: {0}")]
+    Aborted(String),
     /// The time given with `--timeout` is over.
     #[error("it was not done in time")]
     TimedOut,
@@ -65,11 +80,15 @@ impl ClientError {
         match self {
             Self::Unreachable { .. }
             | Self::Tls { .. }
+            | Self::Dtls { .. }
             | Self::WebSocket { .. }
             | Self::Broken(_)
             | Self::Closed
+            | Self::Aborted(_)
             | Self::Silent(_) => true,
             Self::Disconnected(reason) => reason.code == ReasonCode::ServerShuttingDown,
+            // It shuts down, or has no room for a moment.
+            Self::Answered { status, .. } => status.code == Code::SERVICE_UNAVAILABLE,
             _ => false,
         }
     }
@@ -78,15 +97,17 @@ impl ClientError {
     pub(crate) const fn exit(&self) -> Exit {
         match self {
             Self::Usage(_) => Exit::Usage,
-            Self::Refused { .. } | Self::Disconnected(_) => Exit::Refused,
+            Self::Refused { .. } | Self::Answered { .. } | Self::Disconnected(_) => Exit::Refused,
             Self::TimedOut => Exit::TimedOut,
             Self::Input { .. }
             | Self::Unreachable { .. }
             | Self::Tls { .. }
+            | Self::Dtls { .. }
             | Self::SpeaksTls
             | Self::WebSocket { .. }
             | Self::Broken(_)
             | Self::Closed
+            | Self::Aborted(_)
             | Self::Silent(_)
             | Self::Decode(_)
             | Self::Protocol(_) => Exit::Failed,

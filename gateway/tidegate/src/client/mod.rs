@@ -1,12 +1,13 @@
 //! `tidegate pub` and `tidegate sub`: test clients for the gateway's protocols, chosen by the scheme
 //! of `--url`.
 //!
-//! They speak through the same codec as the gateway and show every property, reason code and flag of
+//! They speak through the same codecs as the gateway and show every property, reason code and flag of
 //! the protocol. They are not a library: no storage, one task.
 //!
-//! `state` is the protocol without a socket, `connection` carries it over any byte stream,
-//! `publisher` and `subscriber` are the two commands.
+//! `publisher` and `subscriber` are the two commands. `state` is MQTT without a socket, `connection` carries
+//! it over any byte stream; CoAP is in `coap`.
 
+mod coap;
 mod connection;
 mod error;
 mod message;
@@ -16,6 +17,7 @@ mod properties;
 mod publisher;
 mod race;
 mod reason;
+mod scheme;
 mod server;
 mod state;
 mod streams;

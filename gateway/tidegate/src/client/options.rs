@@ -67,12 +67,30 @@ pub(crate) struct ConnectArguments {
     #[command(flatten)]
     pub(crate) tls: TlsArguments,
     #[command(flatten)]
+    pub(crate) coap: CoapArguments,
+    #[command(flatten)]
     pub(crate) will: WillArguments,
 }
 
-/// Whom to trust and what to show, with mqtts and wss.
+/// What only CoAP has.
 #[derive(Args, Clone, Debug)]
-#[command(next_help_heading = "TLS (mqtts, wss)")]
+#[command(next_help_heading = "CoAP")]
+pub(crate) struct CoapArguments {
+    /// Over UDP and DTLS: repeat a message that was not acknowledged after this time, and three more times, each
+    /// after twice as long; then it is given up [default: 2s]
+    #[arg(long, value_name = "TIME", value_parser = parse_ack_timeout)]
+    pub(crate) ack_timeout: Option<Duration>,
+    /// With coaps: use a pre-shared key of this file, which has a line "identity:hexkey" for each
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["ca", "cert", "key", "insecure"])]
+    pub(crate) psk_file: Option<PathBuf>,
+    /// Whose key of the file to use [default: the only one in it]
+    #[arg(long, value_name = "IDENTITY", requires = "psk_file")]
+    pub(crate) psk_identity: Option<String>,
+}
+
+/// Whom to trust and what to show, with mqtts, wss, quic, coaps and coaps+tcp.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "TLS (mqtts, wss, quic, coaps, coaps+tcp)")]
 pub(crate) struct TlsArguments {
     /// Trust the certificates in this PEM file [default: those of the system]
     #[arg(
@@ -327,6 +345,16 @@ fn parse_time(text: &str) -> Result<Duration, String> {
         return Ok(Duration::from_secs(seconds));
     }
     humantime::parse_duration(text).map_err(|error| error.to_string())
+}
+
+/// Long enough that repetitions are no flood, and short enough that their sum is a time.
+fn parse_ack_timeout(text: &str) -> Result<Duration, String> {
+    let time = parse_time(text)?;
+    let allowed = Duration::from_millis(10)..=Duration::from_secs(600);
+    if !allowed.contains(&time) {
+        return Err("must be 10ms to 10m".to_owned());
+    }
+    Ok(time)
 }
 
 /// Whole seconds as the protocol has them; its largest number means never.

@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
+use super::coap;
 use super::connection::Connection;
 use super::error::ClientError;
 use super::options::PublishArguments;
 use super::payload::Payloads;
+use super::scheme::Scheme;
 use super::state::{Event, Outgoing};
 use super::transport::{Dialer, Transport};
 
@@ -26,6 +28,9 @@ async fn publish_all(
     arguments: &PublishArguments,
     mut payloads: Payloads,
 ) -> Result<(), ClientError> {
+    if let Scheme::Coap(scheme) = arguments.connect.url.scheme {
+        return coap::publish(arguments, scheme, payloads).await;
+    }
     let dialer = Dialer::new(&arguments.connect)?;
     let (mut connection, _) = Connection::open(&dialer, &arguments.connect).await?;
     let message = Outgoing {

@@ -7,16 +7,18 @@ use std::time::{Duration, SystemTime};
 use tidegate_mqtt::codec::{Property, PropertyBlock, RetainHandling, SubscriptionOptions};
 use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 
+use super::coap;
 use super::connection::Connection;
 use super::error::ClientError;
 use super::message::Message;
 use super::options::SubscribeArguments;
 use super::reason::Reason;
+use super::scheme::Scheme;
 use super::state::Event;
 use super::transport::{Dialer, Transport};
 
 /// The time before a connection that was lost is tried again.
-const AGAIN: Duration = Duration::from_secs(1);
+pub(super) const AGAIN: Duration = Duration::from_secs(1);
 
 /// How long the last QoS 2 exchange may take to end once enough messages came.
 const SETTLE: Duration = Duration::from_secs(2);
@@ -27,6 +29,9 @@ pub(crate) async fn subscribe(arguments: SubscribeArguments) -> Result<(), Clien
         .connect
         .timeout
         .map(|timeout| Instant::now() + timeout);
+    if let Scheme::Coap(scheme) = arguments.connect.url.scheme {
+        return coap::subscribe(&arguments, scheme, end).await;
+    }
     let dialer = Dialer::new(&arguments.connect)?;
     let mut connection = match end {
         None => connect(&dialer, &arguments).await?,
@@ -119,7 +124,7 @@ async fn connect(
     Ok(connection)
 }
 
-fn filters(arguments: &SubscribeArguments) -> impl Iterator<Item = String> {
+pub(super) fn filters(arguments: &SubscribeArguments) -> impl Iterator<Item = String> {
     arguments.topic.iter().map(|filter| match &arguments.share {
         Some(group) => format!("$share/{group}/{filter}"),
         None => filter.clone(),
@@ -153,7 +158,7 @@ fn report(reasons: &[Reason], arguments: &SubscribeArguments) -> Result<(), Clie
 }
 
 /// Whether somebody still reads what is printed.
-fn print(message: &Message, arguments: &SubscribeArguments) -> bool {
+pub(super) fn print(message: &Message, arguments: &SubscribeArguments) -> bool {
     let mut out = io::stdout().lock();
     let written = if arguments.json {
         message.write_json(SystemTime::now(), &mut out)
@@ -177,7 +182,7 @@ async fn settle<S: Transport>(connection: &mut Connection<S>) {
     let _ = timeout(SETTLE, settled).await;
 }
 
-async fn wait_until(end: Option<Instant>) {
+pub(super) async fn wait_until(end: Option<Instant>) {
     match end {
         Some(end) => sleep_until(end).await,
         None => pending().await,

@@ -16,6 +16,7 @@ use super::connection::ANSWER;
 use super::error::ClientError;
 use super::options::{ConnectArguments, TlsArguments};
 use super::race::race;
+use super::scheme::{CoapScheme, Scheme};
 use super::streams::TwoStreams;
 use super::websocket;
 
@@ -23,7 +24,7 @@ use super::websocket;
 const NO_TLS: &str = "; perhaps this port does not speak TLS";
 
 /// What to do about a certificate that the gateway has made itself.
-const OWN_CERTIFICATE: &str =
+pub(super) const OWN_CERTIFICATE: &str =
     "; for a gateway's own certificate give --ca what `tidegate cert export` writes there";
 
 /// A byte stream in both directions.
@@ -46,27 +47,20 @@ enum Security {
 impl<'a> Dialer<'a> {
     /// What the URL's scheme asks for.
     pub(crate) fn new(arguments: &'a ConnectArguments) -> Result<Self, ClientError> {
-        let kind = arguments.url.kind;
-        let scheme = kind.scheme();
-        let usage = |text: String| Err(ClientError::Usage(text));
-        if !kind.has_tls() && arguments.tls.is_given() {
-            return usage(format!(
-                "--ca, --cert, --key and --insecure are for TLS; the URL says {scheme}"
-            ));
-        }
-        if !kind.is_quic() && arguments.early_data {
-            return usage(format!("--early-data is for QUIC; the URL says {scheme}"));
-        }
-        if !kind.is_quic() && arguments.data_stream {
-            return usage(format!("--data-stream is for QUIC; the URL says {scheme}"));
-        }
-        let security = if kind.is_quic() {
+        check(arguments)?;
+        let asked = arguments.url.scheme;
+        let security = if asked.is_quic() {
             let config = tls_config(&arguments.tls)?;
             let dialer = tidegate_quic::Dialer::new((*config).clone(), arguments.early_data);
             let dialer = dialer.map_err(|error| ClientError::Usage(error.to_string()))?;
             Security::Quic(Box::new(dialer))
-        } else if kind.has_tls() {
-            Security::Tls(tls_config(&arguments.tls)?)
+        } else if asked.has_tls() {
+            let mut config = tls_config(&arguments.tls)?;
+            if matches!(asked, Scheme::Coap(_)) {
+                // RFC 8323 section 8.2
+                Arc::make_mut(&mut config).alpn_protocols = vec![b"coap".to_vec()];
+            }
+            Security::Tls(config)
         } else {
             Security::None
         };
@@ -87,6 +81,49 @@ impl<'a> Dialer<'a> {
             Err(_elapsed) => Err(ClientError::Silent("the attempt to connect")),
         }
     }
+}
+
+/// Refuses options that the URL's scheme has no use for.
+pub(crate) fn check(arguments: &ConnectArguments) -> Result<(), ClientError> {
+    let scheme = arguments.url.scheme;
+    let coap = match scheme {
+        Scheme::Coap(scheme) => Some(scheme),
+        Scheme::Mqtt(_) => None,
+    };
+    let is_datagram = coap.is_some_and(CoapScheme::is_udp);
+    for (is_given, is_meant, text) in [
+        (
+            arguments.tls.is_given(),
+            scheme.has_tls(),
+            "--ca, --cert, --key and --insecure are for TLS",
+        ),
+        (
+            arguments.early_data,
+            scheme.is_quic(),
+            "--early-data is for QUIC",
+        ),
+        (
+            arguments.data_stream,
+            scheme.is_quic(),
+            "--data-stream is for QUIC",
+        ),
+        (
+            arguments.coap.ack_timeout.is_some(),
+            is_datagram,
+            "--ack-timeout is for CoAP over UDP and DTLS",
+        ),
+        (
+            arguments.coap.psk_file.is_some(),
+            coap == Some(CoapScheme::Coaps),
+            "--psk-file is for coaps",
+        ),
+    ] {
+        if is_given && !is_meant {
+            let name = scheme.name();
+            return Err(ClientError::Usage(format!("{text}; the URL says {name}")));
+        }
+    }
+    Ok(())
 }
 
 async fn dial(
@@ -112,7 +149,7 @@ async fn dial(
     }
     let stream = TcpStream::connect(address).await.map_err(unreachable)?;
     stream.set_nodelay(true).map_err(unreachable)?;
-    match (security, url.kind.has_websocket()) {
+    match (security, url.scheme.has_websocket()) {
         (Security::Tls(config), false) => Ok(Box::new(tls(arguments, config, stream).await?)),
         (Security::Tls(config), true) => {
             let stream = tls(arguments, config, stream).await?;
@@ -196,14 +233,19 @@ const fn describe(early: EarlyData) -> &'static str {
     }
 }
 
+/// Whose name the certificate must have.
+pub(super) fn server_name(host: &str) -> Result<ServerName<'static>, ClientError> {
+    ServerName::try_from(host.to_owned())
+        .map_err(|_| ClientError::Usage(format!("{host} cannot be a server's name")))
+}
+
 async fn tls(
     arguments: &ConnectArguments,
     config: &Arc<rustls::ClientConfig>,
     stream: TcpStream,
 ) -> Result<impl Transport + use<>, ClientError> {
     let ConnectArguments { url, tls, .. } = arguments;
-    let name = ServerName::try_from(url.host.clone())
-        .map_err(|_| ClientError::Usage(format!("{} cannot be a server's name", url.host)))?;
+    let name = server_name(&url.host)?;
     let connector = TlsConnector::from(Arc::clone(config));
     connector.connect(name, stream).await.map_err(|error| {
         let hint =

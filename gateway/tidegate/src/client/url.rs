@@ -3,21 +3,18 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::config::Kind;
+use super::scheme::Scheme;
 
 /// The address of a gateway.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ServerUrl {
-    pub(crate) kind: Kind,
+    pub(crate) scheme: Scheme,
     /// A name or an address, without the brackets of IPv6.
     pub(crate) host: String,
     pub(crate) port: u16,
-    /// Of WebSocket.
+    /// Of WebSocket the page, of CoAP the resource under which the topics are.
     pub(crate) path: String,
 }
-
-/// The path of a URL of WebSocket that names none.
-const DEFAULT_PATH: &str = "/mqtt";
 
 impl FromStr for ServerUrl {
     type Err = String;
@@ -26,28 +23,25 @@ impl FromStr for ServerUrl {
         let (scheme, rest) = text
             .split_once("://")
             .ok_or("a URL has the form mqtt://host[:port]")?;
-        let scheme = scheme.to_ascii_lowercase();
-        let built = || Kind::ALL.into_iter().filter(|kind| !kind.is_coap());
-        let kind = built().find(|kind| kind.scheme() == scheme);
-        let Some(kind) = kind else {
-            let built: Vec<_> = built().map(Kind::scheme).collect();
-            let built = built.join(", ");
-            let spoken = Kind::ALL.iter().any(|kind| kind.scheme() == scheme);
-            return Err(if spoken {
-                format!("the client does not speak {scheme} yet; this version has {built}")
-            } else {
-                format!("nothing speaks {scheme}; this version has {built}")
-            });
+        let name = scheme.to_ascii_lowercase();
+        let Some(scheme) = Scheme::all().find(|scheme| scheme.name() == name) else {
+            let known: Vec<_> = Scheme::all().map(Scheme::name).collect();
+            let known = known.join(", ");
+            return Err(format!("nothing speaks {name}; this version has {known}"));
         };
         let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
         let (authority, path) = rest.split_at(end);
         if authority.contains('@') {
             return Err("give the user name with -u and the password with -P".to_owned());
         }
-        let path = match path {
-            "" | "/" => DEFAULT_PATH,
-            _ if !kind.has_websocket() => return Err("this URL has no path".to_owned()),
-            path if path.starts_with('/') && !path.contains('#') => path,
+        let path = match (path, scheme.default_path()) {
+            ("" | "/", default) => default.unwrap_or_default(),
+            (_, None) => return Err("this URL has no path".to_owned()),
+            (path, _) if path.contains('?') && matches!(scheme, Scheme::Coap(_)) => {
+                let text = "what a query would say is said with options, such as -i, -u, -P and -q";
+                return Err(text.to_owned());
+            }
+            (path, _) if path.starts_with('/') && !path.contains('#') => path,
             _ => return Err("after the port comes a path".to_owned()),
         };
         let (host, port) = match authority.strip_prefix('[') {
@@ -66,11 +60,11 @@ impl FromStr for ServerUrl {
             return Err("the host is missing".to_owned());
         }
         let port = match port {
-            "" => kind.default_port(),
+            "" => scheme.default_port(),
             digits => digits.parse().map_err(|_| format!("{digits} is no port"))?,
         };
         Ok(Self {
-            kind,
+            scheme,
             host: host.to_owned(),
             port,
             path: path.to_owned(),
@@ -81,18 +75,15 @@ impl FromStr for ServerUrl {
 impl fmt::Display for ServerUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
-            kind, host, port, ..
+            scheme, host, port, ..
         } = self;
-        let scheme = kind.scheme();
+        let name = scheme.name();
         if host.contains(':') {
-            write!(f, "{scheme}://[{host}]:{port}")?;
+            write!(f, "{name}://[{host}]:{port}")?;
         } else {
-            write!(f, "{scheme}://{host}:{port}")?;
+            write!(f, "{name}://{host}:{port}")?;
         }
-        if kind.has_websocket() {
-            f.write_str(&self.path)?;
-        }
-        Ok(())
+        f.write_str(&self.path)
     }
 }
 
@@ -117,6 +108,10 @@ mod tests {
             ("ws://gate.example/", "ws://gate.example:8083/mqtt"),
             ("wss://[::1]/a/b?c=d", "wss://[::1]:8084/a/b?c=d"),
             ("quic://gate.example", "quic://gate.example:14567"),
+            ("coap://gate.example", "coap://gate.example:5683/ps"),
+            ("coaps://[::1]/", "coaps://[::1]:5684/ps"),
+            ("coap+tcp://a/x/y", "coap+tcp://a:5683/x/y"),
+            ("COAPS+TCP://a:99", "coaps+tcp://a:99/ps"),
         ] {
             assert_eq!(shown(text), Ok(expected.to_owned()), "{text}");
         }
@@ -126,11 +121,8 @@ mod tests {
     fn what_cannot_be_spoken_is_said() {
         for (text, reason) in [
             ("localhost", "a URL has the form"),
-            ("coap://localhost", "the client does not speak coap yet"),
-            (
-                "coaps+tcp://localhost",
-                "the client does not speak coaps+tcp yet",
-            ),
+            ("coap://a/ps?qos=1", "what a query would say is said with"),
+            ("coap://a/ps#top", "after the port comes a path"),
             ("mqtts://a/mqtt", "this URL has no path"),
             ("ws://a/mqtt#top", "after the port comes a path"),
             ("ws://a?b", "after the port comes a path"),

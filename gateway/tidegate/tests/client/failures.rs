@@ -200,8 +200,8 @@ fn options_that_make_no_sense_are_refused() {
             "must be 0, 1 or 2",
         ),
         (
-            &["pub", "-t", "t", "-m", "x", "--url", "coap://a"],
-            "the client does not speak coap yet",
+            &["pub", "-t", "t", "-m", "x", "--url", "http://a"],
+            "nothing speaks http",
         ),
         (
             &["pub", "-t", "t", "-m", "x", "--will-qos", "1"],

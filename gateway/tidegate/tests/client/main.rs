@@ -7,6 +7,7 @@
     reason = "the helpers are part of tests: what is not there fails the test"
 )]
 
+mod coap;
 mod failures;
 mod publish;
 mod script;
