@@ -90,7 +90,7 @@ async def works(*arguments):
     return out
 
 
-@pytest.mark.parametrize("scheme", ["coap", "coap+tcp"])
+@pytest.mark.parametrize("scheme", ["coap+tcp"])
 def test_aiocoap_takes_what_is_published_and_tells_it(scheme, tmp_path):
     async def story():
         async with server(scheme) as (url, topics):

@@ -44,7 +44,7 @@ pub(super) fn speaks_with(url: &str, more: &[&str]) {
         "-m",
         "1",
         "--content-type",
-        "text/plain",
+        "application/json",
     ]);
     let subscriber = observe(&["-t", "a/b", "-n", "3", "--json"]);
     works(&[
@@ -54,7 +54,7 @@ pub(super) fn speaks_with(url: &str, more: &[&str]) {
         "-m",
         "2",
         "--content-type",
-        "text/plain",
+        "application/json",
     ]);
     works(&[
         "pub",
@@ -63,7 +63,7 @@ pub(super) fn speaks_with(url: &str, more: &[&str]) {
         "-m",
         "3",
         "--content-type",
-        "text/plain",
+        "application/json",
     ]);
     let messages = subscriber.messages();
     let payloads: Vec<_> = messages.iter().map(|it| it["payload"].clone()).collect();
@@ -72,7 +72,7 @@ pub(super) fn speaks_with(url: &str, more: &[&str]) {
     assert_eq!(retained, [true, false, false]);
     assert_eq!(
         messages[0]["properties"]["content_type"],
-        "text/plain;charset=utf-8"
+        "application/json"
     );
 
     let directory = tempfile::tempdir().unwrap();

@@ -4,7 +4,7 @@ use super::relay::{Relay, Weather};
 use super::run::{Gateway, Subscriber, large, works};
 
 const STORM: Weather = Weather {
-    lost: 20,
+    lost: 15,
     twice: 10,
     late: 10,
 };
@@ -39,20 +39,23 @@ fn rfc7252_4_2_what_is_lost_is_repeated_and_what_comes_twice_counts_once() {
 }
 
 #[test]
-fn rfc7641_4_5_an_observer_gets_each_message_once_and_in_order() {
+fn rfc7641_4_5_an_observer_gets_each_message_once_at_most_and_in_order_and_the_last_one() {
     let gateway = Gateway::start(&[]);
     let relay = Relay::start(gateway.address("coap"), STORM);
-    let options = ["-t", "n", "-n", "12", "-q", "1", "--ack-timeout", "500ms"];
-    let subscriber = Subscriber::start(&relay.url(), &options);
+    let options = ["-t", "n", "-q", "1", "--ack-timeout", "500ms"];
+    let mut subscriber = Subscriber::start(&relay.url(), &options);
     for n in 0..12 {
-        works(
-            &gateway.url("coap"),
-            &["pub", "-t", "n", "-m", &n.to_string()],
-        );
+        let payload = n.to_string();
+        works(&gateway.url("coap"), &["pub", "-t", "n", "-m", &payload]);
     }
-    let printed = subscriber.printed();
-    let expected: String = (0..12).map(|n| format!("{n}\n")).collect();
-    assert_eq!(printed, expected);
+    // What has to be repeated gives way to what is newer (section 4.5.2).
+    let told: Vec<u32> = subscriber
+        .lines_until("11")
+        .iter()
+        .map(|line| line.parse().unwrap())
+        .collect();
+    assert!(told.is_sorted_by(|a, b| a < b), "{told:?}");
+    assert!(relay.lost() > 0);
 }
 
 #[test]

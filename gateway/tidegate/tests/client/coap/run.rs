@@ -113,6 +113,19 @@ impl Subscriber {
         line
     }
 
+    /// The lines that it prints up to this one.
+    pub(super) fn lines_until(&mut self, last: &str) -> Vec<String> {
+        let mut stdout = BufReader::new(self.process.0.stdout.take().unwrap());
+        let mut lines = Vec::new();
+        while lines.last().is_none_or(|line| line != last) {
+            let mut line = String::new();
+            let read = stdout.read_line(&mut line).unwrap();
+            assert_ne!(read, 0, "it ended without {last}");
+            lines.push(line.trim_end().to_owned());
+        }
+        lines
+    }
+
     /// What it has printed when it ends by itself.
     #[track_caller]
     pub(super) fn printed(self) -> String {
