@@ -178,7 +178,17 @@ impl Gateway {
             .args(["--set", "telemetry.log=error"])
             .arg("--ready-file")
             .arg(&ready);
-        for listener in ["mqtt", "mqtts", "ws", "wss", "quic", "coap"] {
+        for listener in [
+            "mqtt",
+            "mqtts",
+            "ws",
+            "wss",
+            "quic",
+            "coap",
+            "coaps",
+            "coap_tcp",
+            "coaps_tcp",
+        ] {
             let bind = format!("listeners.{listener}.bind=127.0.0.1:0");
             command.args(["--set", &bind]);
         }

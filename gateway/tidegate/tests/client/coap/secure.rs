@@ -10,8 +10,8 @@ use rcgen::{
 };
 use tempfile::TempDir;
 
-use super::libcoap::{server, speaks_with};
-use super::run::{fails, works};
+use super::libcoap::{server, speaks_of, speaks_with};
+use super::run::{fails, large, works};
 
 const SERVERS: [&str; 2] = ["coap-server-openssl", "coap-server-gnutls"];
 const KEY: &str = "0123456789abcdef";
@@ -148,7 +148,14 @@ fn rfc7252_9_1_3_3_libcoap_is_spoken_to_with_certificates_of_both() {
         let own = ["--ca", &*ca, "--cert", &crt, "--key", &key];
         for scheme in ["coaps", "coaps+tcp"] {
             let url = format!("{scheme}://127.0.0.1:{}/sensors", port + 1);
-            speaks_with(&url, &own);
+            // libcoap 4.3.1 with GnuTLS stops in the middle of 100 kB over TLS, in either direction; with OpenSSL it
+            // does not.
+            let large = large();
+            let largest = match (name, scheme) {
+                ("coap-server-gnutls", "coaps+tcp") => &large[..3_000],
+                _ => &large,
+            };
+            speaks_of(largest, &url, &own);
             refuses_strangers(&house, scheme, port + 1);
         }
     }
