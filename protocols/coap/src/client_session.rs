@@ -6,12 +6,12 @@
 //! session's connection for as long as the client observes anything.
 //!
 //! ```text
-//!  GET, Observe 0            claim            attach, subscribe           kept
-//!  ─────────────▶ claiming ───────▶ attached ───────────────▶ keeping ────────▶ observing
-//!                                                                                  │
-//!     deregistered: the subscription ends      ◀───────────────────────────────────┤
-//!     Reset, no acknowledgement, the listener closes: the subscription stays  ◀────┤
-//!     another connection takes the session over: 5.03, and the subscription stays ◀┘
+//!  GET, Observe 0           proof           claim            attach, subscribe           kept
+//!  ─────────────▶ proving ───────▶ claiming ───────▶ attached ───────────────▶ keeping ────────▶ observing
+//!                                                                                                  │
+//!     deregistered: the subscription ends                      ◀───────────────────────────────────┤
+//!     Reset, no acknowledgement, the listener closes: the subscription stays  ◀────────────────────┤
+//!     another connection takes the session over: 5.03, and the subscription stays ◀────────────────┘
 //! ```
 //!
 //! The invariants:
@@ -21,7 +21,9 @@
 //!    the next registration is told it again.
 //! 2. Of one observation nothing is passed over: no newer state takes the place of an older one.
 //! 3. As many messages are taken from the session as [`WINDOW`] allows for; the rest waits there, within its limits.
-//! 4. A message for a subscription that was not registered anew waits for [`GRACE`]: who has started anew registers
+//! 4. Nobody takes a session over, or has one made, under an address that is not proved: whoever forges addresses could
+//!    disconnect others, and fill the disk. A ping asks for the proof, and the registration waits for its answer.
+//! 5. A message for a subscription that was not registered anew waits for [`GRACE`]: who has started anew registers
 //!    one observation after another. Then it is dropped, and counted.
 //!
 //! The identifier of a subscription (MQTT 5.0 section 3.8.2.1.2) is a hash of its filter, so that what was queued
@@ -52,6 +54,7 @@ use crate::ready::Ready;
 use crate::request::Request;
 use crate::response::Response;
 use crate::server::Server;
+use crate::settings::Unverified;
 
 /// Messages of one session that wait for the client's acknowledgements. One at a time is under way to an endpoint, so
 /// more would gain nothing but a larger repetition after a restart.
@@ -60,6 +63,9 @@ const WINDOW: NonZeroU16 = NonZeroU16::new(16).unwrap();
 /// How long what was queued waits for its observation to be registered anew.
 const GRACE: Duration = Duration::from_secs(60);
 
+/// Most registrations that wait for a ping to be answered.
+const MAX_PROVING: usize = 256;
+
 /// Subscription identifiers have 28 bits (MQTT 5.0 section 3.8.2.1.2).
 const IDENTIFIERS: u64 = 0x0FFF_FFFF;
 
@@ -67,6 +73,8 @@ pub(crate) type Claiming = Pin<Box<dyn Future<Output = Result<Claim, StoreError>
 
 /// What a registration waits for.
 pub(crate) enum Wait {
+    /// That its address is proved.
+    Proof,
     /// The client's session; `None`: an earlier request has asked for it.
     Claim {
         client: ClientId,
@@ -169,6 +177,9 @@ impl Server {
         let place = self.client_sessions_by_id.get(client).copied();
         let here = |place: &usize| self.client_sessions[*place].remote == from;
         let Some(place) = place.filter(here) else {
+            if !self.is_proved(from) {
+                return self.ask_for_proof(from, now);
+            }
             let usual = self.settings.session_expiry.as_secs();
             let usual = u32::try_from(usual).unwrap_or(u32::MAX);
             return self.claim(client, request.query.session_expiry.unwrap_or(usual));
@@ -208,6 +219,24 @@ impl Server {
                 }
             }
         }
+    }
+
+    /// Whether it is known that an address receives.
+    pub(crate) fn is_proved(&self, address: SocketAddr) -> bool {
+        let peer = self.peer_at(address);
+        self.settings.unverified == Unverified::All
+            || peer.is_some_and(|peer| self.peers[peer].verified)
+    }
+
+    /// A ping, where it may be waited for; otherwise Echo, for which nothing is kept (RFC 9175 section 2.3).
+    fn ask_for_proof(&self, address: SocketAddr, now: Instant) -> Seat {
+        if self.settings.unverified != Unverified::Echo && self.proving() < MAX_PROVING {
+            return Seat::Wait(Wait::Proof);
+        }
+        Seat::Refused(Response {
+            echo: Some(self.echo.value(address, now)),
+            ..Response::new(Code::UNAUTHORIZED)
+        })
     }
 
     /// Whether the client has said who it is, or has proved it.
@@ -358,10 +387,17 @@ impl Server {
                 identifiers,
             }) => (message.store(self.bus.memory()), packet_id, identifiers),
         };
+        let read = session.output.len() - rest.len();
         let Some(message) = message else {
-            return false;
+            if packet_id.is_some() {
+                return false;
+            }
+            session.read = read;
+            let session = session.attachment.session();
+            self.bus.count_unsent(session, DropReason::MemoryFull, 1);
+            return true;
         };
-        session.read = session.output.len() - rest.len();
+        session.read = read;
         let watches = &self.watches;
         let is_observed = |identifier: &u32| {
             let places = session.watches.iter();
@@ -531,8 +567,13 @@ impl Server {
         self.leave(place, false);
     }
 
-    /// Drops what has waited for its observation for long enough.
+    /// Drops what has waited for its observation for long enough, and goes on where memory had no room.
     pub(crate) fn expire_client_sessions(&mut self, now: Instant) {
+        for (place, session) in &self.client_sessions {
+            if session.read < session.output.len() {
+                self.ready.add_session(place);
+            }
+        }
         let over = self
             .client_sessions
             .iter()

@@ -651,6 +651,14 @@ impl Server {
         }
     }
 
+    /// Asks whether an endpoint lives, unless something is under way whose acknowledgement says so.
+    pub(crate) fn ask_whether_it_lives(&mut self, at: usize, now: Instant, out: &mut Outgoing) {
+        if self.peers[at].outstanding.is_none() {
+            self.ping(at, now, out);
+            self.reschedule(at, now);
+        }
+    }
+
     /// Asks whether an endpoint lives (RFC 7252 section 4.3).
     fn ping(&mut self, at: usize, now: Instant, out: &mut Outgoing) {
         let timeout = self.first_timeout();

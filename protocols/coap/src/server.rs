@@ -343,6 +343,15 @@ impl Server {
             let refusal = Response::later(Code::SERVICE_UNAVAILABLE, 5, why);
             return self.answer(exchange, refusal, now, out);
         }
+        if let Reason::Session(Wait::Proof) = reason {
+            let Some(peer) = self.peer(path, exchange.len, now) else {
+                self.metrics.full.add(1);
+                let why = "as many endpoints are kept as may be";
+                let refusal = Response::later(Code::SERVICE_UNAVAILABLE, 30, why);
+                return self.answer(exchange, refusal, now, out);
+            };
+            self.ask_whether_it_lives(peer, now, out);
+        }
         self.asked.push(Asked {
             path,
             id: exchange.id,
@@ -351,6 +360,20 @@ impl Server {
         });
         // It may be there at once, and wakes the listener otherwise.
         self.waker.wake_by_ref();
+    }
+
+    /// Registrations that wait for the proof of their addresses.
+    pub(crate) fn proving(&self) -> usize {
+        let asked = self.asked.iter();
+        asked
+            .filter(|asked| matches!(asked.reason, Reason::Session(Wait::Proof)))
+            .count()
+    }
+
+    /// Whether something is under way to an address whose acknowledgement would prove it.
+    fn is_asked_for_proof(&self, address: SocketAddr) -> bool {
+        let peer = self.peer_at(address);
+        peer.is_some_and(|peer| self.peers[peer].outstanding.is_some())
     }
 
     /// Whether the session of a client was asked for and is not there yet.
@@ -367,6 +390,18 @@ impl Server {
         let mut cx = Context::from_waker(&waker);
         let mut at = 0;
         while at < self.asked.len() {
+            if let Reason::Session(Wait::Proof) = self.asked[at].reason {
+                let remote = self.asked[at].path.remote;
+                if !self.is_proved(remote) {
+                    if self.is_asked_for_proof(remote) {
+                        at += 1;
+                    } else {
+                        // Nobody is there.
+                        self.asked.swap_remove(at);
+                    }
+                    continue;
+                }
+            }
             let Poll::Ready(outcome) = self.asked[at].reason.poll(&mut cx) else {
                 at += 1;
                 continue;
@@ -469,6 +504,10 @@ impl Server {
         let peer = &mut self.peers[peer];
         if !std::mem::replace(&mut peer.verified, true) {
             self.unverified -= 1;
+            if !self.asked.is_empty() {
+                // It may be what a registration waits for.
+                self.waker.wake_by_ref();
+            }
         }
     }
 
@@ -636,6 +675,7 @@ impl Reason {
                 Some(claim) => claim.as_mut().poll(cx).map(Outcome::Claimed),
                 None => Poll::Ready(Outcome::Ready),
             },
+            Self::Session(Wait::Proof) => Poll::Ready(Outcome::Ready),
             Self::Session(Wait::Kept(ticket)) => ticket.poll(cx.waker()).map(|kept| match kept {
                 Ok(()) => Outcome::Ready,
                 Err(_) => Outcome::Refused(not_kept()),

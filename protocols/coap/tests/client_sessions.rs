@@ -85,6 +85,57 @@ fn what_is_published_while_the_client_is_away_waits_for_it() {
 }
 
 #[test]
+fn rfc_7252_11_3_nobody_has_a_session_under_an_address_that_is_not_proved() {
+    let mut net = Net::new();
+    let registration = get(PUMP).observe().token(b"t");
+    let ping = one(net.send(1, &registration.bytes()));
+    assert!(ping.is_empty_of(MessageType::Confirmable));
+    assert!(net.bus.sessions().is_empty());
+    // Repeated while it waits.
+    assert!(net.send(1, &registration.bytes()).is_empty());
+    let sent = net.reset(&ping);
+    assert_eq!(sent[0].code(), "2.05", "{sent:?}");
+    assert_eq!(net.bus.sessions().len(), 1);
+
+    // Somebody forges an address, to which nobody answers.
+    let ping = one(net.send(2, &get(PUMP).observe().token(b"u").bytes()));
+    assert!(ping.port == 2 && ping.is_empty_of(MessageType::Confirmable));
+    let repeated = net.advance(Duration::from_secs(100));
+    assert!(repeated.iter().all(|sent| sent.bytes == ping.bytes));
+    assert_eq!(net.bus.counters().takeovers.get(), 0);
+    let told = publish(&mut net, "a", "1", QoS::AtLeastOnce);
+    assert_eq!(
+        (told[0].port, drain(&mut net, told)),
+        (1, vec!["1".to_owned()])
+    );
+}
+
+#[test]
+fn rfc_9175_2_3_where_echo_is_wanted_a_session_begins_with_it() {
+    let mut net = Net::with(Arc::new(MemoryStore::new()), |settings| {
+        settings.unverified = Unverified::Echo;
+    });
+    let refused = net.ask(1, &get(PUMP).observe().token(b"t"));
+    assert_eq!(refused.code(), "4.01");
+    let echo = refused.all(number::ECHO).remove(0);
+    let again = get(PUMP).observe().token(b"t").option(number::ECHO, echo);
+    assert_eq!(net.ask(1, &again).code(), "2.05");
+    assert_eq!(net.bus.sessions().len(), 1);
+}
+
+#[test]
+fn rfc_9175_2_3_more_than_so_many_are_not_pinged_but_told_to_echo() {
+    let mut net = Net::new();
+    for port in 1..=256 {
+        let sent = one(net.send(port, &get(PUMP).observe().bytes()));
+        assert!(sent.is_empty_of(MessageType::Confirmable));
+    }
+    assert_eq!(net.ask(257, &get(PUMP).observe()).code(), "4.01");
+    // Access decisions go on.
+    assert_eq!(net.ask(258, &get("/ps/a?c=other")).code(), "2.05");
+}
+
+#[test]
 fn a_qos_2_message_is_received_once_though_its_client_comes_back_elsewhere() {
     let mut net = net();
     observe(&mut net, 1, "/ps/a?c=pump&qos=2", b"t");
