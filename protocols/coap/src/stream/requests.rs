@@ -164,6 +164,12 @@ impl Protocol {
         } = asked;
         let endpoint = Arc::clone(&self.endpoint);
         let bus = &endpoint.bus;
+        if request.query.session_expiry.is_some() {
+            // Nothing over a stream says that a notification was received. Better refused than lost.
+            let why = "over TCP an observer has no session that could be kept";
+            let refusal = Response::refusal(Code::BAD_REQUEST, why);
+            return self.answer(exchange, refusal, scratch);
+        }
         let qos = request.query.qos.unwrap_or(QoS::AtMostOnce);
         let filter = match topics::filter(bus, topic, client, qos) {
             Ok(filter) => filter,
