@@ -24,7 +24,7 @@ use crate::client_session::{Attached, Wait, not_kept};
 use crate::codec::{Code, Kind, Message, ParseError, Writer};
 use crate::duplicates::{Answer, Duplicates, Seen};
 use crate::echo::EchoKey;
-use crate::identity::{Identities, Login};
+use crate::identity::{Identities, Login, denied};
 use crate::metrics::{Cancel, Metrics};
 use crate::notify::Watch;
 use crate::outgoing::{Outgoing, Path};
@@ -53,13 +53,13 @@ struct Asked {
     reason: Reason,
 }
 
+/// An access decision that is under way.
+type Deciding = Pin<Box<dyn Future<Output = Result<(), Denial>> + Send>>;
+
 /// What a request waits for.
 enum Reason {
     /// Whether its client may connect.
-    Access {
-        login: Login,
-        decision: Pin<Box<dyn Future<Output = Result<(), Denial>> + Send>>,
-    },
+    Access { login: Login, decision: Deciding },
     /// The session of its client.
     Session(Wait),
 }
@@ -291,7 +291,11 @@ impl Server {
                 {
                     self.verify(exchange.path, now);
                 }
-                match self.log_in(&request, remote, now) {
+                let login = match self.log_in(&request, remote, now) {
+                    Err(Ok(login)) => self.decide_at_once(&request, login, remote),
+                    known => known.map_err(|refused| refused.map(|login| (login, None))),
+                };
+                match login {
                     Ok(client) => {
                         let wait =
                             self.handle(worker, exchange, &request, &topic, &client, now, out);
@@ -300,8 +304,8 @@ impl Server {
                             self.postpone(exchange, reason, datagram, now, out);
                         }
                     }
-                    Err(Ok(login)) => {
-                        let decision = login.ask(&self.bus, remote);
+                    Err(Ok((login, decision))) => {
+                        let decision = decision.unwrap_or_else(|| login.ask(&self.bus, remote));
                         let reason = Reason::Access { login, decision };
                         self.postpone(exchange, reason, datagram, now, out);
                     }
@@ -318,6 +322,26 @@ impl Server {
             }
         }
         self.topic = topic;
+    }
+
+    /// The decision about who registers an observation is not kept where it is there at once: it is asked for once in
+    /// the life of an observer, and many of them should cost little.
+    fn decide_at_once(
+        &self,
+        request: &Request<'_>,
+        login: Login,
+        from: SocketAddr,
+    ) -> Result<ClientId, Result<(Login, Option<Deciding>), Response>> {
+        if request.observe != Some(0) {
+            return Err(Ok((login, None)));
+        }
+        let mut decision = login.ask(&self.bus, from);
+        let mut cx = Context::from_waker(&self.waker);
+        match decision.as_mut().poll(&mut cx) {
+            Poll::Ready(Ok(())) => Ok(login.client),
+            Poll::Ready(Err(denial)) => Err(Err(denied(denial))),
+            Poll::Pending => Err(Ok((login, Some(decision)))),
+        }
     }
 
     // ---- waiting ----------------------------------------------------------------------------

@@ -466,7 +466,11 @@ fn the_access_decision_is_that_of_all_protocols_and_is_asked_once_a_minute() {
         net.ask(1, &get(&format!("/ps/#?{good}")).observe()).code(),
         "4.03"
     );
+    // The decision about a registration is not kept: that about the next request is.
+    let asked = *guarded.0.lock();
+    net.ask(1, &put(&format!("/ps/meter-7/a?{good}"), "x"));
     let before = *guarded.0.lock();
+    assert_eq!(before, asked + 1);
     for _ in 0..10 {
         assert_eq!(
             net.ask(1, &put(&format!("/ps/meter-7/a?{good}"), "x"))
