@@ -207,7 +207,7 @@ impl Server {
             Observation::new(&self.bus, &self.ready, place, self.settings.max_waiting);
         let options = SubscriptionOptions::with_qos(qos);
         let subscription = Arc::new(Subscription::new(filter.clone(), options, NO_IDENTIFIER));
-        entry.insert(Watch {
+        entry.insert(Box::new(Watch {
             peer,
             token: exchange.token,
             observation: Arc::clone(&observation),
@@ -219,7 +219,7 @@ impl Server {
             last: None,
             confirmed: None,
             member: None,
-        });
+        }));
         self.peers[peer].watches.push(place);
         match session {
             Some(session) => self.join(session, place),

@@ -71,12 +71,13 @@ pub struct Server {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) ready: Arc<Ready>,
     pub(crate) waker: Waker,
-    pub(crate) peers: Slab<Peer>,
+    /// In boxes, as observations are: a table that grows would hold room for as many again.
+    pub(crate) peers: Slab<Box<Peer>>,
     by_address: HashMap<SocketAddr, usize>,
     pub(crate) sessions: Sessions,
     /// Endpoints that have not proved that they receive.
     unverified: usize,
-    pub(crate) watches: Slab<Watch>,
+    pub(crate) watches: Slab<Box<Watch>>,
     pub(crate) client_sessions: Slab<Attached>,
     /// Of several sessions of one client the newest.
     pub(crate) client_sessions_by_id: HashMap<ClientId, usize>,
@@ -496,7 +497,7 @@ impl Server {
         }
         self.unverified += usize::from(!verified);
         let first_id = self.random.next() as u16;
-        let peer = self.peers.insert(Peer::new(path, first_id, now));
+        let peer = self.peers.insert(Box::new(Peer::new(path, first_id, now)));
         self.peers[peer].verified = verified;
         self.peers[peer].credit = len * 3;
         self.by_address.insert(path.remote, peer);
