@@ -48,7 +48,17 @@ impl Gateway {
         let authority = CertifiedIssuer::self_signed(params, key).unwrap();
         fs::write(directory.path().join("clients.crt"), authority.pem()).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
-        let names = ["mqtt", "mqtts", "ws", "wss", "quic", "coap", "coaps"];
+        let names = [
+            "mqtt",
+            "mqtts",
+            "ws",
+            "wss",
+            "quic",
+            "coap",
+            "coaps",
+            "coap_tcp",
+            "coaps_tcp",
+        ];
         for name in names {
             let bind = format!("listeners.{name}.bind=127.0.0.1:0");
             command.args(["--set", &bind]);

@@ -67,7 +67,10 @@ mod tests {
             (4, false),
             (6, true),
             (0x80_0005, true),
-            (6, true),
+            // Half of all numbers before it, and no more.
+            (6, false),
+            (5, false),
+            (4, true),
             (0xFF_FFFF, false),
             (0x7F_FFFF, true),
             (0xFF_FFFE, true),
