@@ -22,6 +22,7 @@ mod notify;
 mod observation;
 mod outgoing;
 mod peer;
+mod postponed;
 mod problem;
 mod pubsub;
 mod ready;
