@@ -36,6 +36,7 @@ pub mod stream;
 mod topics;
 mod transfers;
 mod udp;
+mod watch;
 
 pub use format::{content_format, content_type};
 pub use metrics::{Cancel, Closed, Count, Metrics};

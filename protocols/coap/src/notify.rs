@@ -20,7 +20,6 @@ use tidegate_bus::{
 };
 
 use crate::answers::Exchange;
-use crate::client_session::Member;
 use crate::codec::{Code, Kind, Token, Writer};
 use crate::duplicates::EXCHANGE_LIFETIME;
 use crate::metrics::Cancel;
@@ -32,65 +31,7 @@ use crate::response::Response;
 use crate::server::Server;
 use crate::settings::Unverified;
 use crate::topics::{self, FOR_EVER, NO_IDENTIFIER, tag};
-
-/// How long a client may take from one block of a notification to the next before it is told something newer.
-const FETCH: Duration = Duration::from_secs(10);
-
-/// An observation, as the listener has it.
-pub(crate) struct Watch {
-    pub(crate) peer: usize,
-    pub(crate) token: Token,
-    observation: Arc<Observation>,
-    subscription: Arc<Subscription>,
-    qos: QoS,
-    /// The number of the last notification (section 3.4), 24 bits.
-    sequence: u32,
-    /// The message that carried it.
-    last_id: Option<u16>,
-    /// What it was, for as long as the rest of it may be fetched.
-    last: Option<Parted>,
-    /// When the client last acknowledged one.
-    confirmed: Option<Instant>,
-    /// What it is of a session, if it is of one.
-    pub(crate) member: Option<Box<Member>>,
-}
-
-/// A notification of which the first block was sent.
-struct Parted {
-    message: Arc<StoredMessage>,
-    /// When a block of it was last sent.
-    moved: Instant,
-    /// The last block was sent, too.
-    is_whole: bool,
-}
-
-impl Watch {
-    /// What is observed.
-    pub(crate) fn filter(&self) -> &TopicFilter {
-        self.subscription.filter()
-    }
-
-    /// Lets a message of its session wait.
-    pub(crate) fn push(&self, message: Arc<StoredMessage>) {
-        self.observation.push(message);
-    }
-
-    /// The client is fetching the rest of what it was told last.
-    fn is_fetching(&self) -> bool {
-        self.last.as_ref().is_some_and(|parted| !parted.is_whole)
-    }
-
-    /// Whether there is something to tell, and the client is not busy with the rest of what it was told last.
-    fn is_due(&self, now: Instant) -> bool {
-        self.busy_until().is_none_or(|until| until <= now) && !self.observation.is_empty()
-    }
-
-    /// Until when the next notification waits for the client to fetch the rest of the one before.
-    fn busy_until(&self) -> Option<Instant> {
-        let parted = self.last.as_ref().filter(|parted| !parted.is_whole)?;
-        Some(parted.moved + FETCH)
-    }
-}
+use crate::watch::{Parted, Watch};
 
 impl Server {
     /// Registers an observation (section 4.1), or answers as if Observe were not there. `session`: the place of the

@@ -24,7 +24,6 @@ use crate::duplicates::{Answer, Duplicates, Seen};
 use crate::echo::EchoKey;
 use crate::identity::Identities;
 use crate::metrics::{Cancel, Metrics};
-use crate::notify::Watch;
 use crate::outgoing::{Outgoing, Path};
 use crate::peer::Peer;
 use crate::postponed::{Asked, Reason};
@@ -34,6 +33,7 @@ use crate::response::Response;
 use crate::sessions::{Proved, Sessions};
 use crate::settings::{Settings, Unverified};
 use crate::transfers::Transfers;
+use crate::watch::Watch;
 
 /// How often what is kept for nobody is looked for.
 const TICK: Duration = Duration::from_secs(5);
