@@ -28,6 +28,7 @@ mod pubsub;
 mod ready;
 mod request;
 mod response;
+mod seats;
 mod server;
 mod sessions;
 mod settings;

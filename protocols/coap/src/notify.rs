@@ -20,6 +20,7 @@ use tidegate_bus::{
 };
 
 use crate::answers::Exchange;
+use crate::client_session::Observed;
 use crate::codec::{Code, Kind, Token, Writer};
 use crate::duplicates::EXCHANGE_LIFETIME;
 use crate::metrics::Cancel;
@@ -204,7 +205,7 @@ impl Server {
             // What waits is still the session's.
             Some(member) => {
                 watch.observation.clear();
-                self.observation_ended(place, member, watch.filter(), why, now);
+                self.observation_ended(place, member.session, &watch, why, now);
             }
             None => {
                 watch.observation.end();

@@ -1,9 +1,10 @@
 //! The bus's side of an observation (RFC 7641): messages wait here until the listener sends them.
 //!
 //! An observer is promised the newest state, not every state. What is published faster than it can be sent waits, up
-//! to a bound; beyond that the oldest gives way, and is counted.
+//! to a bound; beyond that older states of topics give way to newer ones, and where each is the newest of its topic the
+//! oldest of all. It is counted.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -30,6 +31,41 @@ struct Waiting {
     /// The listener knows that there is something.
     scheduled: bool,
     ended: bool,
+}
+
+impl Waiting {
+    /// Of each topic only the newest message goes on waiting. Gives back how many gave way.
+    fn supersede(&mut self) -> u64 {
+        let before = self.messages.len();
+        let mut topics = HashSet::with_capacity(before);
+        let newest: Vec<bool> = self
+            .messages
+            .iter()
+            .rev()
+            .map(|message| topics.insert(message.topic()))
+            .collect();
+        drop(topics);
+        let mut newest = newest.into_iter().rev();
+        self.messages.retain(|_| newest.next() == Some(true));
+        (before - self.messages.len()) as u64
+    }
+
+    /// Makes room for a message of this topic. Gives back how many gave way.
+    #[cold]
+    fn make_room(&mut self, topic: &str) -> u64 {
+        let mut older = self.messages.iter();
+        if let Some(same) = older.position(|older| older.topic() == topic) {
+            self.messages.remove(same);
+            return 1;
+        }
+        let superseded = self.supersede();
+        if superseded > 0 {
+            return superseded;
+        }
+        // So many topics are not kept apart.
+        self.messages.pop_front();
+        1
+    }
 }
 
 impl Observation {
@@ -72,21 +108,10 @@ impl Observation {
         self.waiting.lock().messages.clear();
     }
 
-    /// Of each topic only the newest message goes on waiting (RFC 7641 section 4.5.2); gives back how many gave way.
-    pub(crate) fn supersede(&self) -> u64 {
-        let mut waiting = self.waiting.lock();
-        let before = waiting.messages.len();
-        let mut newest: VecDeque<Arc<StoredMessage>> = VecDeque::new();
-        while let Some(message) = waiting.messages.pop_back() {
-            if !newest.iter().any(|later| later.topic() == message.topic()) {
-                newest.push_front(message);
-            }
-        }
-        let dropped = (before - newest.len()) as u64;
-        waiting.messages = newest;
-        drop(waiting);
+    /// Of each topic only the newest message goes on waiting (RFC 7641 section 4.5.2).
+    pub(crate) fn supersede(&self) {
+        let dropped = self.waiting.lock().supersede();
         self.bus.count_dropped(DropReason::Superseded, dropped);
-        dropped
     }
 
     /// The retained messages that an observer begins with stand before all that was published meanwhile; of that,
@@ -151,8 +176,8 @@ impl Subscriber for Observation {
             };
         };
         if waiting.messages.len() >= self.most {
-            waiting.messages.pop_front();
-            self.bus.count_dropped(DropReason::Superseded, 1);
+            let dropped = waiting.make_room(message.topic.as_str());
+            self.bus.count_dropped(DropReason::Superseded, dropped);
         }
         waiting.messages.push_back(stored);
         Delivery::Queued {

@@ -10,12 +10,13 @@ use std::time::Instant;
 use tidegate_bus::{Claim, ClientId, Denial, StoreError, Worker};
 
 use crate::answers::Exchange;
-use crate::client_session::{Wait, not_kept};
+use crate::client_session::{not_kept, taken_over};
 use crate::codec::{Code, Message};
 use crate::identity::{Login, denied};
 use crate::outgoing::{Outgoing, Path};
 use crate::request::Request;
 use crate::response::Response;
+use crate::seats::Wait;
 use crate::server::Server;
 
 /// Most requests that wait for an access decision or a session.
@@ -185,6 +186,12 @@ impl Server {
                     self.attach(worker, &client, path.remote, claim, expiry, now)
                         .err()
                 }
+                (Reason::Session(Wait::Kept { client, .. }), Outcome::Ready)
+                    if !self.has_seat(&client, path.remote) =>
+                {
+                    // Two that take it from each other would go on for ever.
+                    Some(taken_over())
+                }
                 (_, Outcome::Refused(refusal)) => Some(refusal),
                 _ => None,
             };
@@ -214,10 +221,12 @@ impl Reason {
                 None => Poll::Ready(Outcome::Ready),
             },
             Self::Session(Wait::Proof) => Poll::Ready(Outcome::Ready),
-            Self::Session(Wait::Kept(ticket)) => ticket.poll(cx.waker()).map(|kept| match kept {
-                Ok(()) => Outcome::Ready,
-                Err(_) => Outcome::Refused(not_kept()),
-            }),
+            Self::Session(Wait::Kept { ticket, .. }) => {
+                ticket.poll(cx.waker()).map(|kept| match kept {
+                    Ok(()) => Outcome::Ready,
+                    Err(_) => Outcome::Refused(not_kept()),
+                })
+            }
         }
     }
 }

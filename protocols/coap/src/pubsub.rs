@@ -5,12 +5,12 @@ use std::time::Instant;
 use tidegate_bus::{ClientId, QoS, StoredMessage, Ticket, TopicFilter, Worker};
 
 use crate::answers::Exchange;
-use crate::client_session::{Seat, Wait};
 use crate::codec::{Block, Code, Kind};
 use crate::identity::{Login, denied};
 use crate::outgoing::Outgoing;
 use crate::request::{Request, Target};
 use crate::response::Response;
+use crate::seats::{Seat, Wait};
 use crate::server::Server;
 use crate::topics::{self, Publish};
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use tidegate_bus::{QoS, StoredMessage, Subscription, TopicFilter};
 
-use crate::client_session::Member;
+use crate::client_session::{Member, Observed};
 use crate::codec::Token;
 use crate::observation::Observation;
 
@@ -41,16 +41,6 @@ pub(crate) struct Parted {
 }
 
 impl Watch {
-    /// What is observed.
-    pub(crate) fn filter(&self) -> &TopicFilter {
-        self.subscription.filter()
-    }
-
-    /// Lets a message of its session wait.
-    pub(crate) fn push(&self, message: Arc<StoredMessage>) {
-        self.observation.push(message);
-    }
-
     /// The client is fetching the rest of what it was told last.
     pub(crate) fn is_fetching(&self) -> bool {
         self.last.as_ref().is_some_and(|parted| !parted.is_whole)
@@ -65,5 +55,23 @@ impl Watch {
     pub(crate) fn busy_until(&self) -> Option<Instant> {
         let parted = self.last.as_ref().filter(|parted| !parted.is_whole)?;
         Some(parted.moved + FETCH)
+    }
+}
+
+impl Observed for Watch {
+    fn filter(&self) -> &TopicFilter {
+        self.subscription.filter()
+    }
+
+    fn observation(&self) -> &Observation {
+        &self.observation
+    }
+
+    fn member(&mut self) -> &mut Option<Box<Member>> {
+        &mut self.member
+    }
+
+    fn identifier(&self) -> Option<u32> {
+        self.member.as_deref().map(|member| member.identifier)
     }
 }

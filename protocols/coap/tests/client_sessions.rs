@@ -7,12 +7,15 @@
     reason = "a test fails where it stands"
 )]
 
+#[path = "support/slow.rs"]
+mod slow;
 mod support;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use coap_lite::MessageType;
+use slow::SlowStore;
 use support::*;
 use tidegate_bus::*;
 use tidegate_coap::codec::{Code, Kind, number};
@@ -450,4 +453,46 @@ fn rfc_7252_4_2_what_cannot_be_read_does_not_touch_a_session() {
     );
     net.acknowledge(&told);
     assert_eq!(pending(&net, "pump"), 0);
+}
+
+#[test]
+fn a_registration_is_answered_when_its_subscription_is_kept() {
+    let store = Arc::new(SlowStore::default());
+    let mut net = Net::with(Arc::clone(&store) as _, |settings| {
+        settings.unverified = Unverified::All;
+    });
+    assert!(
+        net.send(1, &get(PUMP).observe().token(b"t").bytes())
+            .is_empty()
+    );
+    store.complete(Err(StoreError::Full));
+    assert_eq!(one(net.rest()).code(), "5.03");
+    // What was not kept is asked for once more.
+    assert!(
+        net.send(1, &get(PUMP).observe().token(b"t").bytes())
+            .is_empty()
+    );
+    store.complete(Ok(()));
+    let answer = one(net.rest());
+    assert!(answer.number(number::OBSERVE).is_some(), "{answer:?}");
+}
+
+#[test]
+fn who_loses_its_session_while_it_registers_does_not_take_it_back() {
+    let store = Arc::new(SlowStore::default());
+    let mut net = Net::with(Arc::clone(&store) as _, |settings| {
+        settings.unverified = Unverified::All;
+    });
+    for port in [1, 2] {
+        let registration = get(PUMP).observe().token(b"t").bytes();
+        assert!(net.send(port, &registration).is_empty());
+        assert_eq!(store.waiting(), usize::from(port));
+    }
+    store.complete(Ok(()));
+    store.complete(Ok(()));
+    let mut answers = net.rest();
+    answers.sort_by_key(|sent| sent.port);
+    assert_eq!((answers.len(), answers[0].code().as_str()), (2, "5.03"));
+    assert!(answers[1].number(number::OBSERVE).is_some());
+    assert_eq!(net.bus.counters().takeovers.get(), 1);
 }

@@ -254,6 +254,25 @@ fn what_does_not_fit_gives_way_to_the_newest_and_is_counted() {
 }
 
 #[test]
+fn rfc_7641_1_3_of_each_topic_the_newest_state_is_told_though_another_is_published_faster() {
+    let mut net = net(|settings| settings.max_waiting = 3);
+    net.observe(1, "/ps/+?qos=1", b"t");
+    let first = one(net.publish("busy", "0", false));
+    net.publish("calm", "1", false);
+    for number in 1..=10 {
+        net.publish("busy", &number.to_string(), false);
+    }
+    net.publish("third", "2", false);
+    let mut told = vec![];
+    let mut next = net.acknowledge(&first);
+    while let Some(sent) = next.pop() {
+        told.push(sent.text());
+        next = net.acknowledge(&sent);
+    }
+    assert_eq!(told, ["1", "10", "2"]);
+}
+
+#[test]
 fn a_filter_with_wildcards_tells_the_topic_of_each_message_and_begins_with_what_is_retained() {
     let mut net = net(|settings| settings.unverified = Unverified::All);
     net.publish("a/1", "x", true);

@@ -120,6 +120,36 @@ def test_libcoap_reads_and_clears_what_is_retained(broker, scheme, topic, size):
 
 
 @libcoap
+@pytest.mark.parametrize("qos", [1, 2])
+def test_libcoap_comes_back_to_its_session_after_it_and_the_gateway_were_gone(
+    tmp_path, scheme, topic, qos
+):
+    directory = tmp_path / "gateway"
+    path = f"/ps/{topic}?c=pump&qos={qos}"
+
+    def pending(broker):
+        return broker.metric("tidegate_messages_pending")
+
+    with running(directory, "") as broker, Mqtt(broker) as sender:
+        with Libcoap(broker, scheme).observe(broker, path) as told:
+            for number in range(50):
+                sender.publish(topic, f"{number};", qos)
+            expected = "".join(f"{number};" for number in range(50)).encode()
+            assert told.read(len(expected)) == expected
+            # Its pongs are the acknowledgements.
+            until(lambda: pending(broker) == 0)
+        # The client was killed and has said nothing.
+        for text in ["a;", body(30_000), "b;"]:
+            sender.publish(topic, text, qos)
+    with running(directory, "") as broker, Mqtt(broker) as sender:
+        assert broker.metric("tidegate_subscriptions") == 1
+        sender.publish(topic, "c;", qos)
+        with Libcoap(broker, scheme).observe(broker, path) as told:
+            assert told.read(30_006) == b"a;" + body(30_000) + b"b;c;"
+            until(lambda: pending(broker) == 0)
+
+
+@libcoap
 def test_libcoap_shows_the_certificate_that_is_asked_for(tmp_path, topic):
     certificates = tmp_path / "certificates"
     make_certificates(certificates)
@@ -199,6 +229,45 @@ def test_aiocoap_is_told_every_change_in_its_order(broker, scheme, topic):
                 message = await asyncio.wait_for(told.get(), 20)
                 assert message.payload == str(number).encode()
             request.observation.cancel()
+
+    with Mqtt(broker) as sender:
+        asyncio.run(run(sender))
+
+
+@pytest.mark.filterwarnings("ignore:register_callback:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:Initializing messages with a token:DeprecationWarning")
+def test_aiocoap_comes_back_to_its_session(broker, scheme, topic):
+    client = topic.rpartition("/")[2]
+    uri = f"{url(broker, scheme)}/ps/{topic}?c={client}&qos=1"
+
+    @contextlib.asynccontextmanager
+    async def observer():
+        async with context(broker, scheme) as c:
+            message = Message(code=GET, uri=uri, observe=0)
+            request = c.request(message, handle_blockwise=False)
+            told = asyncio.Queue()
+            request.observation.register_callback(told.put_nowait)
+            await asyncio.wait_for(request.response, 20)
+            yield told
+
+    async def take(told, expected):
+        for payload in expected:
+            message = await asyncio.wait_for(told.get(), 20)
+            assert message.payload == payload
+
+    async def run(sender):
+        async with observer() as told:
+            sender.publish(topic, "1")
+            await take(told, [b"1"])
+            while broker.metric("tidegate_messages_pending") > 0:
+                await asyncio.sleep(0.02)
+        numbers = [str(number).encode() for number in range(2, 100)]
+        for number in numbers:
+            sender.publish(topic, number)
+        async with observer() as told:
+            await take(told, numbers)
+            while broker.metric("tidegate_messages_pending") > 0:
+                await asyncio.sleep(0.02)
 
     with Mqtt(broker) as sender:
         asyncio.run(run(sender))

@@ -20,7 +20,7 @@ use super::ending::Ending;
 use super::observing::REGISTERED;
 use super::protocol::{Flow, MAX_UNSENT, Protocol};
 use super::scratch::{Scratch, Work, with_scratch};
-use crate::codec::{Split, number, split, uint};
+use crate::codec::{Split, Token, number, split, uint};
 
 /// How long a connection that is over may take to read the last message and close.
 pub(super) const LINGER: Duration = Duration::from_secs(2);
@@ -273,8 +273,7 @@ where
                         let counters = self.protocol.endpoint.bus.counters();
                         counters.bytes_sent.add(written as u64);
                         if std::mem::take(&mut self.is_stuck) {
-                            // It reads: that is a sign of life, too.
-                            self.protocol.heard(now);
+                            self.protocol.reads(now);
                         }
                     }
                 }
@@ -310,6 +309,7 @@ where
             ..
         } = *self;
         debug!(peer = %protocol.address(), %ending, "A connection ended.");
+        let of_sessions = protocol.tokens_of_sessions();
         protocol.end();
         let endpoint = Arc::clone(&protocol.endpoint);
         endpoint.metrics.closed[ending.closed() as usize].add(1);
@@ -331,7 +331,7 @@ where
         if is_lost || written == current.len() {
             finish(&mut stream, &[]).await;
         }
-        let lost = unsent_notifications(&current, written);
+        let lost = unsent_notifications(&current, written, &of_sessions);
         endpoint
             .bus
             .count_dropped(DropReason::ConnectionClosed, lost);
@@ -353,13 +353,17 @@ fn hold(charge: &mut Option<Charge>, budget: &Arc<MemoryBudget>, bytes: usize) -
     }
 }
 
-/// Notifications among messages of which `written` bytes were sent: those of which the last byte was not.
-fn unsent_notifications(mut messages: &[u8], mut written: usize) -> u64 {
+/// Notifications among messages of which `written` bytes were sent: those of which the last byte was not, and that are
+/// lost with that. Those with a token `of_sessions` are told again.
+fn unsent_notifications(mut messages: &[u8], mut written: usize, of_sessions: &[Token]) -> u64 {
     let mut lost = 0;
     while let Ok(Split::Frame(frame)) = split(messages, usize::MAX) {
         let observe = frame.options.first(number::OBSERVE);
         let number = observe.and_then(|value| uint(value, 3));
-        if written < frame.len && number.is_some_and(|number| number != REGISTERED) {
+        if written < frame.len
+            && number.is_some_and(|number| number != REGISTERED)
+            && !of_sessions.contains(&frame.token)
+        {
             lost += 1;
         }
         written = written.saturating_sub(frame.len);

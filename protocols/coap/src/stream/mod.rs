@@ -5,7 +5,8 @@
 //! signals: each end says first what it can do (CSM), asks whether the other is there, and says why it leaves.
 //!
 //! To follow a request, read `connection.rs` (the bytes), `protocol.rs` (what a message means), `requests.rs` (what a
-//! request is answered) and `observing.rs` (notifications). What comes before is in `greeting.rs`.
+//! request is answered) `observing.rs` (notifications) and `seats.rs` (observers that have a session). What comes before is in
+//! `greeting.rs`.
 
 mod connection;
 mod ending;
@@ -18,6 +19,7 @@ mod protocol;
 mod pulses;
 mod requests;
 mod scratch;
+mod seats;
 
 pub use endpoint::{Endpoint, Peer, Served};
 

@@ -12,6 +12,8 @@ use slab::Slab;
 use tidegate_bus::{QoS, StoredMessage, Subscription, SubscriptionOptions, TopicFilter};
 
 use super::endpoint::Endpoint;
+use super::seats::Seats;
+use crate::client_session::{Attached, Member, Observed};
 use crate::codec::{Block, Token};
 use crate::duplicates::EXCHANGE_LIFETIME;
 use crate::metrics::Cancel;
@@ -38,6 +40,15 @@ pub(super) struct Watch {
     sequence: u32,
     /// What was told in part, for as long as the rest of it may be fetched.
     last: Option<Parted>,
+    /// What it is of a session, if it is of one.
+    pub(super) member: Option<Box<Member>>,
+}
+
+/// What is to be told.
+pub(super) struct Told {
+    pub(super) message: Arc<StoredMessage>,
+    /// Of a session: which of its messages it is.
+    number: Option<u64>,
 }
 
 /// A notification of which the first blocks were sent.
@@ -47,18 +58,23 @@ struct Parted {
     moved: Instant,
     /// The last block was sent, too.
     is_whole: bool,
+    /// Of a session: which of its messages it is, until it is on its way as a whole.
+    number: Option<u64>,
 }
 
 /// The observations of one connection.
 pub(super) struct Observing {
     endpoint: Arc<Endpoint>,
     ready: Arc<Ready>,
-    watches: Slab<Watch>,
+    /// In boxes, so that room for more holds little.
+    watches: Slab<Box<Watch>>,
     /// Places of those that have something to tell, in their turn.
     due: VecDeque<usize>,
     /// Places of those whose client fetches the rest of what it was told.
     busy: Vec<usize>,
     awake: Vec<usize>,
+    /// The sessions that observations are of.
+    pub(super) seats: Option<Box<Seats>>,
 }
 
 impl Watch {
@@ -73,15 +89,6 @@ impl Watch {
             self.sequence += 1;
         }
         self.sequence
-    }
-
-    /// The rest of this will be fetched.
-    pub(super) fn told_in_part(&mut self, message: Option<Arc<StoredMessage>>, now: Instant) {
-        self.last = message.map(|message| Parted {
-            message,
-            moved: now,
-            is_whole: false,
-        });
     }
 
     fn is_busy(&self, now: Instant) -> bool {
@@ -101,37 +108,59 @@ impl Observing {
             due: VecDeque::new(),
             busy: Vec::new(),
             awake: Vec::new(),
+            seats: None,
         })
     }
 
+    /// Whether nothing is left to be done.
     pub(super) fn is_empty(&self) -> bool {
-        self.watches.is_empty()
+        self.watches.is_empty() && self.seats.as_ref().is_none_or(|seats| seats.is_empty())
     }
 
     /// Whether something waits for time to pass.
     pub(super) fn waits(&self) -> bool {
-        self.watches.iter().any(|(_, watch)| watch.last.is_some())
+        self.seats.as_ref().is_some_and(|seats| seats.waits())
+            || self.watches.iter().any(|(_, watch)| watch.last.is_some())
     }
 
-    /// What nobody fetches any more is not kept.
+    /// What nobody fetches any more is not kept, nor what nobody observes.
     pub(super) fn expire(&mut self, now: Instant) {
         for (_, watch) in &mut self.watches {
-            watch
-                .last
-                .take_if(|parted| parted.moved + EXCHANGE_LIFETIME <= now);
+            let expired = |parted: &mut Parted| parted.moved + EXCHANGE_LIFETIME <= now;
+            if let Some(parted) = watch.last.take_if(expired) {
+                // The client has had its time.
+                has_gone(&mut self.seats, watch.member.as_deref(), parted.number);
+            }
+        }
+        if let Some(seats) = &mut self.seats {
+            let bus = &self.endpoint.bus;
+            seats.expire(bus, &self.watches, now);
+            seats.detach(bus);
         }
     }
 
     pub(super) fn watch(&mut self, place: usize) -> Option<&mut Watch> {
-        self.watches.get_mut(place)
+        self.watches.get_mut(place).map(|watch| &mut **watch)
     }
 
-    /// Subscribes; `None` when there are as many as may be.
+    /// Whether there are as many observations, or sessions, as may be.
+    pub(super) fn is_full(&self) -> bool {
+        let most = self.endpoint.settings.max_observations_per_endpoint;
+        self.watches.len() >= most || self.seats.as_ref().is_some_and(|it| it.len() >= most)
+    }
+
+    /// This connection is that of a session from now on.
+    pub(super) fn take_seat(&mut self, attached: Attached) {
+        self.seats.get_or_insert_default().take_seat(attached);
+    }
+
+    /// Observes; `None` when there are as many as may be. `session`: the place of the session that it is of.
     pub(super) fn register(
         &mut self,
         token: Token,
         filter: TopicFilter,
         qos: QoS,
+        session: Option<usize>,
     ) -> Option<usize> {
         let Endpoint {
             bus,
@@ -149,35 +178,67 @@ impl Observing {
         let observation = Observation::new(bus, &self.ready, place, settings.max_waiting);
         let options = SubscriptionOptions::with_qos(qos);
         let subscription = Arc::new(Subscription::new(filter, options, NO_IDENTIFIER));
-        entry.insert(Watch {
+        let watch = entry.insert(Box::new(Watch {
             token,
             observation: Arc::clone(&observation),
             subscription: Arc::clone(&subscription),
             qos,
             sequence: REGISTERED,
             last: None,
-        });
-        bus.add_subscription(observation, subscription);
+            member: None,
+        }));
+        match (session, &mut self.seats) {
+            (Some(session), Some(seats)) => {
+                seats.join(session, place, watch);
+                self.due.push_back(place);
+            }
+            _ => bus.add_subscription(observation, subscription),
+        }
         Some(place)
     }
 
+    /// The observation of this session and filter that was made with this token.
+    pub(super) fn of_session(
+        &self,
+        token: Token,
+        filter: &TopicFilter,
+        session: usize,
+    ) -> Option<usize> {
+        let same = self.watches.iter().find(|(_, watch)| {
+            let member = watch.member.as_ref();
+            watch.token == token
+                && watch.filter() == filter
+                && member.is_some_and(|member| member.session == session)
+        });
+        same.map(|(place, _)| place)
+    }
+
     /// Ends the observation with this token, if there is one.
-    pub(super) fn deregister(&mut self, token: Token) {
+    pub(super) fn deregister(&mut self, token: Token, now: Instant) {
         let same = self.watches.iter().find(|(_, watch)| watch.token == token);
         if let Some((place, _)) = same {
-            self.cancel(place, Cancel::Asked);
+            self.cancel(place, Cancel::Asked, now);
         }
     }
 
-    pub(super) fn cancel(&mut self, place: usize, why: Cancel) {
+    pub(super) fn cancel(&mut self, place: usize, why: Cancel, now: Instant) {
         let Some(watch) = self.watches.try_remove(place) else {
             return;
         };
         let Endpoint { bus, metrics, .. } = &*self.endpoint;
         metrics.cancelled[why as usize].add(1);
         metrics.observations.give_back(1);
-        watch.observation.end();
-        bus.remove_subscription(&watch.subscription);
+        match &mut self.seats {
+            Some(seats) if watch.member.is_some() => {
+                // What waits is still the session's.
+                watch.observation.clear();
+                seats.observation_ended(bus, &self.watches, place, &watch, why, now);
+            }
+            _ => {
+                watch.observation.end();
+                bus.remove_subscription(&watch.subscription);
+            }
+        }
         self.busy.retain(|other| *other != place);
     }
 
@@ -186,10 +247,60 @@ impl Observing {
         self.watches.iter().map(|(_, watch)| watch.token)
     }
 
+    /// The tokens of those whose session still has what they were told.
+    pub(super) fn tokens_of_sessions(&self) -> Vec<Token> {
+        let members = self.watches.iter();
+        let members = members.filter(|(_, watch)| watch.member.is_some());
+        let ended = self.seats.as_ref().map_or(&[][..], |seats| seats.tokens());
+        members
+            .map(|(_, watch)| watch.token)
+            .chain(ended.iter().copied())
+            .collect()
+    }
+
+    /// Ends all, and gives the sessions back.
+    pub(super) fn end(&mut self, now: Instant) {
+        let places: Vec<usize> = self.watches.iter().map(|(place, _)| place).collect();
+        for place in places {
+            self.cancel(place, Cancel::Closed, now);
+        }
+        if let Some(seats) = &mut self.seats {
+            let bus = &self.endpoint.bus;
+            seats.leave_all(bus);
+            seats.detach(bus);
+        }
+    }
+
     // ---- telling ----------------------------------------------------------------------------
 
+    /// Takes from the sessions what may be under way. Gives back the tokens of those who observe no more, as another
+    /// connection has their session.
+    pub(super) fn draw(&mut self, now: Instant) -> Vec<Token> {
+        let mut goodbyes = Vec::new();
+        let Some(seats) = &mut self.seats else {
+            return goodbyes;
+        };
+        let endpoint = Arc::clone(&self.endpoint);
+        let bus = &endpoint.bus;
+        for session in seats.draw(bus, &mut self.watches, &mut self.due, now) {
+            let seats = self.seats.as_ref();
+            for place in seats.map_or_else(Vec::new, |seats| seats.watches_of(session)) {
+                goodbyes.extend(self.watches.get(place).map(|watch| watch.token));
+                self.cancel(place, Cancel::TakenOver, now);
+            }
+            if let Some(seats) = &mut self.seats {
+                // Where nothing was observed yet.
+                seats.leave(bus, session, false);
+            }
+        }
+        if let Some(seats) = &mut self.seats {
+            seats.detach(bus);
+        }
+        goodbyes
+    }
+
     /// The next message to tell, and of which observation.
-    pub(super) fn next(&mut self, now: Instant) -> Option<(usize, Arc<StoredMessage>)> {
+    pub(super) fn next(&mut self, now: Instant) -> Option<(usize, Told)> {
         self.ready.take(&mut self.awake);
         self.due.extend(self.awake.drain(..));
         if !self.busy.is_empty() {
@@ -200,7 +311,7 @@ impl Observing {
         }
         while let Some(place) = self.due.pop_front() {
             // It may have ended meanwhile, and its place be another's, who then has nothing to tell.
-            let Some(watch) = self.watches.get(place) else {
+            let Some(watch) = self.watches.get_mut(place) else {
                 continue;
             };
             if watch.is_busy(now) {
@@ -215,11 +326,44 @@ impl Observing {
             if !watch.observation.is_empty() {
                 self.due.push_back(place);
             }
-            return Some((place, message));
+            let number = watch.member.as_mut().and_then(|member| member.next());
+            return Some((place, Told { message, number }));
         }
         self.due.shrink_to(KEPT);
         self.awake.shrink_to(KEPT);
         None
+    }
+
+    /// It was told, and where it is parted the rest will be fetched.
+    pub(super) fn told(&mut self, place: usize, told: Told, is_parted: bool, now: Instant) {
+        let Some(watch) = self.watches.get_mut(place) else {
+            return;
+        };
+        let Told { message, number } = told;
+        let mut last = is_parted.then_some(Parted {
+            message,
+            moved: now,
+            is_whole: false,
+            number,
+        });
+        std::mem::swap(&mut watch.last, &mut last);
+        let member = watch.member.as_deref();
+        // The client has had its time to fetch the rest of the one before.
+        let before = last.and_then(|before| before.number);
+        has_gone(&mut self.seats, member, before);
+        has_gone(&mut self.seats, member, number.filter(|_| !is_parted));
+    }
+
+    /// It is worth nothing any more, and is not told.
+    pub(super) fn passed_over(&mut self, place: usize, told: &Told) {
+        let Some(watch) = self.watches.get(place) else {
+            return;
+        };
+        if let (Some(seats), Some(member), Some(number)) =
+            (&mut self.seats, &watch.member, told.number)
+        {
+            seats.settle(&self.endpoint.bus, member, number);
+        }
     }
 
     /// What an observer of this filter was told in part, when the rest of it is fetched.
@@ -248,16 +392,42 @@ impl Observing {
             {
                 parted.moved = now;
                 parted.is_whole |= end >= parted.message.as_message().payload.len();
+                if parted.is_whole {
+                    let number = parted.number.take();
+                    has_gone(&mut self.seats, watch.member.as_deref(), number);
+                }
             }
         }
     }
 }
 
+/// A message of a session was sent, all of it.
+fn has_gone(seats: &mut Option<Box<Seats>>, member: Option<&Member>, number: Option<u64>) {
+    if let (Some(seats), Some(member), Some(number)) = (seats, member, number) {
+        seats.sent(member, number);
+    }
+}
+
+impl Observed for Watch {
+    fn filter(&self) -> &TopicFilter {
+        self.subscription.filter()
+    }
+
+    fn observation(&self) -> &Observation {
+        &self.observation
+    }
+
+    fn member(&mut self) -> &mut Option<Box<Member>> {
+        &mut self.member
+    }
+
+    fn identifier(&self) -> Option<u32> {
+        self.member.as_deref().map(|member| member.identifier)
+    }
+}
+
 impl Drop for Observing {
     fn drop(&mut self) {
-        let places: Vec<usize> = self.watches.iter().map(|(place, _)| place).collect();
-        for place in places {
-            self.cancel(place, Cancel::Closed);
-        }
+        self.end(Instant::now());
     }
 }

@@ -18,11 +18,13 @@ use super::pending::{Pending, Waiting};
 use super::pulses::Beat;
 use super::requests::{Asked, Exchange};
 use super::scratch::Work;
+use crate::client_session::{Claiming, not_kept, taken_over};
 use crate::codec::{Block, Code, Frame, Signal, Token};
 use crate::identity::{Known, Login, denied};
 use crate::request::Request;
 use crate::response::Response;
 use crate::sessions::Proved;
+use crate::settings::Settings;
 use crate::topics::{self, FOR_EVER};
 use crate::transfers::Transfers;
 
@@ -41,10 +43,23 @@ pub(super) enum Flow {
     Wait,
 }
 
-/// An access decision that is under way.
-struct Asking {
-    login: Login,
-    decision: Pin<Box<dyn Future<Output = Result<(), Denial>> + Send>>,
+/// What the next message waits for; it is handed in again then.
+pub(super) enum Asking {
+    /// An access decision.
+    Access {
+        login: Login,
+        decision: Pin<Box<dyn Future<Output = Result<(), Denial>> + Send>>,
+    },
+    /// The session of its client.
+    Session {
+        client: ClientId,
+        expiry: u32,
+        claim: Claiming,
+    },
+    /// That the subscription is kept that it asks for.
+    Kept(Ticket),
+    /// Nothing more: it is refused.
+    Refused(Response),
 }
 
 /// Who ends the connection, in good order.
@@ -63,12 +78,18 @@ pub(super) struct Protocol {
     /// Answers that are to be written.
     pub(super) out: Vec<u8>,
     identity: Option<Box<Known>>,
-    asking: Option<Box<Asking>>,
+    pub(super) asking: Option<Box<Asking>>,
     pending: Pending,
     pub(super) transfers: Option<Box<Transfers<()>>>,
     pub(super) observing: Option<Box<Observing>>,
     /// When the client was asked whether it is there.
     pinged: Option<Instant>,
+    /// Such pings that have no pong. Their token is empty.
+    unanswered: u16,
+    /// Pings that have asked whether notifications have come. The token of each is its number.
+    custody: u32,
+    /// The last of those has no pong; until then there is no other.
+    is_asking: bool,
     leaving: Option<Leaving>,
 }
 
@@ -86,6 +107,9 @@ impl Protocol {
             transfers: None,
             observing: None,
             pinged: None,
+            unanswered: 0,
+            custody: 0,
+            is_asking: false,
             leaving: None,
         }
     }
@@ -95,15 +119,32 @@ impl Protocol {
         self.peer.address
     }
 
+    /// Whether it has shown a certificate.
+    pub(super) const fn has_certificate(&self) -> bool {
+        self.peer.certificate_name.is_some()
+    }
+
     /// Whether the next message may be handed in.
     pub(super) fn takes_requests(&self) -> bool {
-        self.asking.is_none() && self.leaving.is_none() && self.pending.len() < MAX_PENDING
+        let asks = |asking: &Asking| !matches!(asking, Asking::Refused(_));
+        !self.asking.as_deref().is_some_and(asks)
+            && self.leaving.is_none()
+            && self.pending.len() < MAX_PENDING
     }
 
     /// Something has come from the client.
     pub(super) fn heard(&mut self, now: Instant) {
         self.beat.heard(now);
         self.pinged = None;
+    }
+
+    /// The client has taken what it had not taken before: that is a sign of life, too.
+    pub(super) fn reads(&mut self, now: Instant) {
+        self.heard(now);
+        let seats = self.observing.as_mut().and_then(|it| it.seats.as_mut());
+        if let Some(seats) = seats {
+            seats.reads(now);
+        }
     }
 
     // ---- what comes -------------------------------------------------------------------------
@@ -137,12 +178,35 @@ impl Protocol {
                     .push(Waiting::Pong(frame.token), Ticket::ready());
             }
             Signal::Ping { custody } => Signal::Pong { custody }.write(frame.token, &mut self.out),
-            // It was heard, which is all that it says.
-            Signal::Pong { .. } => {}
+            Signal::Pong { custody } => self.on_pong(frame.token, custody),
             Signal::Release(_) => self.leaving = Some(Leaving::Client),
             Signal::Abort { why, .. } => return Err(Ending::Aborted(why.to_owned())),
         }
         Ok(())
+    }
+
+    /// What went before a ping that has asked for Custody has been dealt with, once that is answered. Any other pong was
+    /// heard, and says nothing else.
+    fn on_pong(&mut self, token: Token, custody: bool) {
+        if token == Token::default() {
+            if let Some(others) = self.unanswered.checked_sub(1) {
+                self.unanswered = others;
+                return;
+            }
+            if !custody {
+                return;
+            }
+            // libcoap (4.3) copies no token, and says Custody always. It answers in the order in which it was asked.
+        } else if token != custody_token(self.custody) {
+            return;
+        }
+        if !std::mem::take(&mut self.is_asking) {
+            return;
+        }
+        let seats = self.observing.as_mut().and_then(|it| it.seats.as_mut());
+        if let Some(seats) = seats {
+            seats.acknowledged(&self.endpoint.bus);
+        }
     }
 
     fn on_request(
@@ -172,7 +236,7 @@ impl Protocol {
                             topic: &topic,
                             client: &client,
                         };
-                        self.handle(worker, &asked, task, &mut work.body, now);
+                        flow = self.handle(worker, &asked, task, &mut work.body, now);
                     }
                     Ok(None) => flow = Flow::Wait,
                     Err(refusal) => self.answer(&exchange, refusal, &mut work.body),
@@ -181,6 +245,8 @@ impl Protocol {
             Err(refusal) => self.answer(&exchange, refusal, &mut work.body),
         }
         if flow == Flow::Next {
+            // A refusal was of this request.
+            self.asking = None;
             self.endpoint.metrics.requests.add(1);
         }
         work.topic = topic;
@@ -205,7 +271,7 @@ impl Protocol {
                 let proved = proved.map(Proved::Certificate);
                 let login = Login::of(&request.query, self.peer.address, proved.as_ref(), longest)?;
                 let decision = login.ask(&self.endpoint.bus, self.peer.address);
-                self.asking = Some(Box::new(Asking { login, decision }));
+                self.asking = Some(Box::new(Asking::Access { login, decision }));
                 Ok(None)
             }
         }
@@ -213,26 +279,28 @@ impl Protocol {
 
     // ---- notifications ----------------------------------------------------------------------
 
-    /// Appends notifications as long as there is room.
+    /// Appends notifications as long as there is room, and the ping that asks whether they have come.
     pub(super) fn notify(&mut self, out: &mut Vec<u8>, scratch: &mut Vec<u8>, now: Instant) {
         let Some(observing) = &mut self.observing else {
             return;
         };
         let Endpoint { bus, metrics, .. } = &*self.endpoint;
         while out.len() < MAX_UNSENT {
-            let Some((place, message)) = observing.next(now) else {
+            let Some((place, told)) = observing.next(now) else {
                 break;
             };
-            if message.is_expired(bus.now()) {
+            if told.message.is_expired(bus.now()) {
                 bus.count_dropped(DropReason::Expired, 1);
+                observing.passed_over(place, &told);
                 continue;
             }
             let Some(watch) = observing.watch(place) else {
                 continue;
             };
-            let mut response = Response::content(&message);
+            let message = &told.message;
+            let mut response = Response::content(message);
             response.observe = Some(watch.next_number());
-            response.max_age = Some(topics::max_age(bus, &message).unwrap_or(FOR_EVER));
+            response.max_age = Some(topics::max_age(bus, message).unwrap_or(FOR_EVER));
             response.names_topic = watch.has_wildcard();
             let start = out.len();
             self.limits
@@ -241,17 +309,26 @@ impl Protocol {
             if is_parted {
                 // What the rest belongs to.
                 out.truncate(start);
-                response.etag = Some(topics::tag(&message));
+                response.etag = Some(topics::tag(message));
                 response.block2 = None;
                 self.limits
                     .write(watch.token, &mut response, None, out, scratch);
             }
-            let len = message.as_message().payload.len();
-            watch.told_in_part(is_parted.then_some(message), now);
             let counters = bus.counters();
             counters.messages_sent[usize::from(watch.qos.is_acknowledged())].add(1);
+            let len = message.as_message().payload.len();
             counters.payload_bytes_sent.add(len as u64);
             metrics.notifications[2].add(1);
+            observing.told(place, told, is_parted, now);
+        }
+        if !self.is_asking
+            && let Some(seats) = &mut observing.seats
+            && seats.is_to_ask()
+        {
+            seats.ask(now);
+            self.is_asking = true;
+            self.custody = self.custody.wrapping_add(1);
+            Signal::Ping { custody: true }.write(custody_token(self.custody), out);
         }
     }
 
@@ -327,12 +404,8 @@ impl Protocol {
         scratch: &mut Vec<u8>,
         now: Instant,
     ) -> Result<(), Ending> {
-        if let Some(asking) = &mut self.asking
-            && let Poll::Ready(decision) = asking.decision.as_mut().poll(cx)
-            && let Some(asking) = self.asking.take()
-        {
-            self.identity = Some(Box::new(Known::new(asking.login, decision, now)));
-        }
+        self.look_at_sessions(scratch, now);
+        self.look_at_what_is_asked(cx, now);
         while let Some((waiting, result)) = self.pending.next(cx.waker()) {
             match waiting {
                 Waiting::Pong(token) => {
@@ -361,23 +434,78 @@ impl Protocol {
             }
         }
         if self.leaving.is_none() && self.beat.is_closing() {
-            self.say_goodbye(scratch);
+            self.say_goodbye(scratch, now);
         }
         self.expire(now);
         self.look_for_client(now)
     }
 
+    /// Sees whether what the next message waits for is there.
+    fn look_at_what_is_asked(&mut self, cx: &mut Context<'_>, now: Instant) {
+        let Some(mut asking) = self.asking.take() else {
+            return;
+        };
+        self.asking = match &mut *asking {
+            Asking::Access { login, decision } => match decision.as_mut().poll(cx) {
+                Poll::Pending => Some(asking),
+                Poll::Ready(decision) => {
+                    self.identity = Some(Box::new(Known::new(login.clone(), decision, now)));
+                    None
+                }
+            },
+            Asking::Session {
+                client,
+                expiry,
+                claim,
+            } => match claim.as_mut().poll(cx) {
+                Poll::Pending => Some(asking),
+                Poll::Ready(claim) => self
+                    .take_seat(client, *expiry, claim, cx.waker(), now)
+                    .err()
+                    .map(|refusal| Box::new(Asking::Refused(refusal))),
+            },
+            Asking::Kept(ticket) => match ticket.poll(cx.waker()) {
+                Poll::Pending => Some(asking),
+                Poll::Ready(Ok(())) => None,
+                Poll::Ready(Err(_)) => Some(Box::new(Asking::Refused(not_kept()))),
+            },
+            Asking::Refused(_) => Some(asking),
+        };
+    }
+
+    /// Takes from the sessions what may be under way; who has lost one hears it.
+    fn look_at_sessions(&mut self, scratch: &mut Vec<u8>, now: Instant) {
+        let Some(observing) = &mut self.observing else {
+            return;
+        };
+        let before = observing.seats.as_ref().map_or(0, |seats| seats.len());
+        if before == 0 {
+            return;
+        }
+        for token in observing.draw(now) {
+            let mut goodbye = taken_over();
+            self.limits
+                .write(token, &mut goodbye, None, &mut self.out, scratch);
+        }
+        let is_over = observing.seats.as_ref().map_or(0, |it| it.len()) < before;
+        if is_over && matches!(self.asking.as_deref(), Some(Asking::Kept(_))) {
+            // Two that take it from each other would go on for ever.
+            self.asking = Some(Box::new(Asking::Refused(taken_over())));
+        }
+    }
+
     /// Observers hear that they are observers no more (RFC 7641 section 3.2: a notification with an error is the last),
     /// and the client that the gateway leaves.
-    fn say_goodbye(&mut self, scratch: &mut Vec<u8>) {
+    fn say_goodbye(&mut self, scratch: &mut Vec<u8>, now: Instant) {
         self.leaving = Some(Leaving::Gateway);
-        if let Some(observing) = self.observing.take() {
+        if let Some(observing) = &mut self.observing {
             for token in observing.tokens() {
                 let why = "the gateway shuts down";
                 let mut goodbye = Response::later(Code::SERVICE_UNAVAILABLE, 5, why);
                 self.limits
                     .write(token, &mut goodbye, None, &mut self.out, scratch);
             }
+            observing.end(now);
         }
         release(None, &mut self.out);
     }
@@ -396,25 +524,43 @@ impl Protocol {
         if let Some(observing) = &mut self.observing {
             observing.expire(now);
             waits |= observing.waits();
+            // What is still to be written may be of a session.
+            if observing.is_empty() && self.leaving.is_none() {
+                self.observing = None;
+            }
         }
         self.beat.set_waits(waits);
     }
 
     /// Asks a client that says nothing whether it is there (RFC 8323 section 5.4), and leaves when it is not.
     fn look_for_client(&mut self, now: Instant) -> Result<(), Ending> {
-        let settings = &self.endpoint.settings;
-        if !self.takes_requests() || self.beat.silence(now) < settings.ping_interval {
+        let Settings {
+            ping_interval,
+            ping_timeout,
+            ..
+        } = self.endpoint.settings;
+        if !self.takes_requests() {
             // What is not read cannot be heard.
+            return Ok(());
+        }
+        let silent = Ending::Silent("no pong came in time");
+        let seats = self.observing.as_ref().and_then(|it| it.seats.as_ref());
+        if let Some(asked) = seats.and_then(|seats| seats.asked())
+            && asked + ping_interval + ping_timeout <= now
+        {
+            // It may say whatever it likes: what it was told is not acknowledged, and cannot be.
+            return Err(silent);
+        }
+        if self.beat.silence(now) < ping_interval {
             return Ok(());
         }
         match self.pinged {
             None => {
                 self.pinged = Some(now);
+                self.unanswered = self.unanswered.saturating_add(1);
                 Signal::Ping { custody: false }.write(Token::default(), &mut self.out);
             }
-            Some(at) if at + settings.ping_timeout <= now => {
-                return Err(Ending::Silent("no pong came in time"));
-            }
+            Some(at) if at + ping_timeout <= now => return Err(silent),
             Some(_) => {}
         }
         Ok(())
@@ -427,6 +573,12 @@ impl Protocol {
             Leaving::Client => Ending::Released,
             Leaving::Gateway => Ending::ShutDown,
         })
+    }
+
+    /// The tokens of observers whose session still has what they were told.
+    pub(super) fn tokens_of_sessions(&self) -> Vec<Token> {
+        let observing = self.observing.as_ref();
+        observing.map_or_else(Vec::new, |observing| observing.tokens_of_sessions())
     }
 
     /// Nobody is told anything any more.
@@ -443,4 +595,10 @@ impl Drop for Protocol {
     fn drop(&mut self) {
         self.end();
     }
+}
+
+/// The token of the ping with this number that has asked for Custody.
+fn custody_token(number: u32) -> Token {
+    // Four bytes are a token.
+    Token::new(&number.to_be_bytes()).unwrap_or_default()
 }

@@ -4,11 +4,13 @@ use std::sync::Arc;
 use std::task::Waker;
 use std::time::Instant;
 
-use tidegate_bus::{ClientId, QoS, Ticket, TopicFilter, Worker};
+use tidegate_bus::{Claim, ClientId, QoS, StoreError, Ticket, TopicFilter, Worker};
 
 use super::endpoint::Endpoint;
 use super::observing::{Observing, REGISTERED};
-use super::protocol::Protocol;
+use super::protocol::{Asking, Flow, Protocol};
+use super::seats::WINDOW;
+use crate::client_session::{self, Attached, not_kept};
 use crate::codec::{Block, Code, Token};
 use crate::metrics::Cancel;
 use crate::request::{Request, Target};
@@ -43,21 +45,24 @@ impl Protocol {
         task: &Waker,
         scratch: &mut Vec<u8>,
         now: Instant,
-    ) {
+    ) -> Flow {
         let exchange = &asked.exchange;
-        let response = match (&asked.request.target, asked.request.code) {
-            (Target::Links, Code::GET) => topics::links(asked.request),
-            (Target::Topic, Code::GET) => return self.get(asked, task, scratch, now),
-            (Target::Topic, Code::PUT | Code::POST) => {
-                return self.put(worker, asked, scratch, now);
+        match (&asked.request.target, asked.request.code) {
+            (Target::Links, Code::GET) => {
+                self.answer(exchange, topics::links(asked.request), scratch);
             }
+            (Target::Topic, Code::GET) => return self.get(asked, task, scratch, now),
+            (Target::Topic, Code::PUT | Code::POST) => self.put(worker, asked, scratch, now),
             (Target::Topic, Code::DELETE) => {
                 let published = self.publish(worker, asked, &[], true);
-                return self.answer_after(exchange, published, Code::DELETED, None, scratch);
+                self.answer_after(exchange, published, Code::DELETED, None, scratch);
             }
-            (target, _) => topics::no_such_method(*target == Target::Topic),
-        };
-        self.answer(exchange, response, scratch);
+            (target, _) => {
+                let refusal = topics::no_such_method(*target == Target::Topic);
+                self.answer(exchange, refusal, scratch);
+            }
+        }
+        Flow::Next
     }
 
     fn put(
@@ -155,7 +160,15 @@ impl Protocol {
         topics::publish(&self.endpoint.bus, worker, &publish)
     }
 
-    fn get(&mut self, asked: &Asked<'_, '_>, task: &Waker, scratch: &mut Vec<u8>, now: Instant) {
+    // ---- reading ----------------------------------------------------------------------------
+
+    fn get(
+        &mut self,
+        asked: &Asked<'_, '_>,
+        task: &Waker,
+        scratch: &mut Vec<u8>,
+        now: Instant,
+    ) -> Flow {
         let Asked {
             exchange,
             request,
@@ -164,22 +177,36 @@ impl Protocol {
         } = asked;
         let endpoint = Arc::clone(&self.endpoint);
         let bus = &endpoint.bus;
-        if request.query.session_expiry.is_some() {
-            // Nothing over a stream says that a notification was received. Better refused than lost.
-            let why = "over TCP an observer has no session that could be kept";
-            let refusal = Response::refusal(Code::BAD_REQUEST, why);
-            return self.answer(exchange, refusal, scratch);
+        if request.query.session_expiry.is_some() && !self.is_named(request) {
+            self.answer(exchange, topics::session_needs_name(), scratch);
+            return Flow::Next;
         }
-        let qos = request.query.qos.unwrap_or(QoS::AtMostOnce);
+        let qos = topics::observed_qos(request);
         let filter = match topics::filter(bus, topic, client, qos) {
             Ok(filter) => filter,
-            Err(refusal) => return self.answer(exchange, refusal, scratch),
+            Err(refusal) => {
+                self.answer(exchange, refusal, scratch);
+                return Flow::Next;
+            }
         };
         // The rest of a notification is fetched without Observe (RFC 7959 section 3.3).
         let is_first = request.block2.is_none_or(|block| block.num == 0);
         match request.observe {
-            Some(0) if is_first => return self.observe(asked, &filter, qos, task, scratch),
-            Some(1) => self.deregister(exchange.token),
+            Some(0) if is_first => {
+                match self.seat(asked, &filter, qos, now) {
+                    Seat::Bus => self.observe(asked, &filter, qos, None, task, scratch, now),
+                    Seat::Session(place) => {
+                        self.observe(asked, &filter, qos, Some(place), task, scratch, now);
+                    }
+                    Seat::Wait(asking) => {
+                        self.asking = Some(Box::new(asking));
+                        return Flow::Wait;
+                    }
+                    Seat::Refused(refusal) => self.answer(exchange, refusal, scratch),
+                }
+                return Flow::Next;
+            }
+            Some(1) => self.deregister(exchange.token, now),
             _ => {}
         }
         let observing = self.observing.as_ref();
@@ -191,27 +218,37 @@ impl Protocol {
         {
             observing.fetched(&filter, end, now);
         }
+        Flow::Next
     }
 
-    /// Registers an observation (RFC 7641 section 4.1), or answers as if Observe were not there.
+    /// Registers an observation (RFC 7641 section 4.1), or answers as if Observe were not there. `session`: the place
+    /// of the session that it is of.
+    #[expect(clippy::too_many_arguments, reason = "as for the other requests")]
     fn observe(
         &mut self,
         asked: &Asked<'_, '_>,
         filter: &TopicFilter,
         qos: QoS,
+        session: Option<usize>,
         task: &Waker,
         scratch: &mut Vec<u8>,
+        now: Instant,
     ) {
         let Asked {
             exchange, request, ..
         } = asked;
-        self.deregister(exchange.token);
+        let token = exchange.token;
         let endpoint = Arc::clone(&self.endpoint);
         let bus = &endpoint.bus;
         let observing = self
             .observing
             .get_or_insert_with(|| Observing::new(&endpoint, task));
-        let place = observing.register(exchange.token, filter.clone(), qos);
+        // One of a session that is registered once more goes on: what it is owed stays owed.
+        let again = session.and_then(|session| observing.of_session(token, filter, session));
+        if again.is_none() {
+            observing.deregister(token, now);
+        }
+        let place = again.or_else(|| observing.register(token, filter.clone(), qos, session));
         let Some((place, watch)) = place.and_then(|place| Some((place, observing.watch(place)?)))
         else {
             endpoint.metrics.full.add(1);
@@ -225,30 +262,121 @@ impl Protocol {
         };
         // The subscription stands: what is published from now on is told. What is retained is read after that, so that
         // nothing falls between.
-        let mut response = if filter.has_wildcard() {
-            watch.observation.begin_with(bus.retained(filter));
-            Response::new(Code::CONTENT)
-        } else {
-            let response = topics::first_value(bus, request, filter);
-            watch.observation.begin_with(Vec::new());
-            response
+        let mut response = match (session, filter.has_wildcard()) {
+            // What is retained comes through the session, or is the answer.
+            (Some(_), true) => Response::new(Code::CONTENT),
+            (Some(_), false) => topics::first_value(bus, request, filter),
+            (None, true) => {
+                watch.observation.begin_with(bus.retained(filter));
+                Response::new(Code::CONTENT)
+            }
+            (None, false) => {
+                let response = topics::first_value(bus, request, filter);
+                watch.observation.begin_with(Vec::new());
+                response
+            }
         };
         if response.code.is_success() {
             response.observe = Some(REGISTERED);
             response.max_age = response.max_age.or(Some(FOR_EVER));
         } else {
             // Not acceptable, say: no value of it will be either.
-            observing.cancel(place, Cancel::Closed);
+            observing.cancel(place, Cancel::Closed, now);
         }
         self.answer(exchange, response, scratch);
     }
 
-    fn deregister(&mut self, token: Token) {
+    fn deregister(&mut self, token: Token, now: Instant) {
         if let Some(observing) = &mut self.observing {
-            observing.deregister(token);
+            observing.deregister(token, now);
             if observing.is_empty() {
                 self.observing = None;
             }
         }
     }
+
+    // ---- sessions ---------------------------------------------------------------------------
+
+    /// Whether the client has said who it is, or has proved it.
+    fn is_named(&self, request: &Request<'_>) -> bool {
+        request.query.client.is_some() || self.has_certificate()
+    }
+
+    /// Finds the seat of an observation that is to be registered.
+    fn seat(
+        &mut self,
+        asked: &Asked<'_, '_>,
+        filter: &TopicFilter,
+        qos: QoS,
+        now: Instant,
+    ) -> Seat {
+        let Asked {
+            request, client, ..
+        } = asked;
+        if !self.is_named(request) || !qos.is_acknowledged() {
+            return Seat::Bus;
+        }
+        if let Some(Asking::Refused(refusal)) = self.asking.take().map(|asking| *asking) {
+            return Seat::Refused(refusal);
+        }
+        let Endpoint { bus, settings, .. } = &*self.endpoint;
+        let found = self.observing.as_mut().and_then(|observing| {
+            let seats = observing.seats.as_mut()?;
+            seats.of(client).map(|session| (seats, session))
+        });
+        let Some((seats, session)) = found else {
+            if self.observing.as_ref().is_some_and(|it| it.is_full()) {
+                // It is refused for want of room, and nobody loses a session for it.
+                return Seat::Bus;
+            }
+            return Seat::Wait(Asking::Session {
+                client: (*client).clone(),
+                expiry: client_session::expiry(request, settings),
+                claim: client_session::claim(bus, client),
+            });
+        };
+        match seats.subscribe(bus, session, filter, qos, now) {
+            Err(refusal) => Seat::Refused(refusal),
+            Ok(ticket) => match ticket.result() {
+                Some(Ok(())) => Seat::Session(session),
+                Some(Err(_)) => Seat::Refused(not_kept()),
+                None => Seat::Wait(Asking::Kept(ticket)),
+            },
+        }
+    }
+
+    /// Makes this connection that of a client's session.
+    pub(super) fn take_seat(
+        &mut self,
+        client: &ClientId,
+        expiry: u32,
+        claim: Result<Claim, StoreError>,
+        task: &Waker,
+        now: Instant,
+    ) -> Result<(), Response> {
+        let (endpoint, remote) = (Arc::clone(&self.endpoint), self.address());
+        let bus = &endpoint.bus;
+        let attached = bus.batch(|worker| {
+            let waker = task.clone();
+            Attached::new(
+                bus, worker, client, remote, claim, expiry, WINDOW, waker, now,
+            )
+        })?;
+        let observing = self
+            .observing
+            .get_or_insert_with(|| Observing::new(&endpoint, task));
+        observing.take_seat(attached);
+        Ok(())
+    }
+}
+
+/// Where an observation gets its messages.
+enum Seat {
+    /// Straight from the bus.
+    Bus,
+    /// From the session at this place.
+    Session(usize),
+    /// The request is handed in again after that.
+    Wait(Asking),
+    Refused(Response),
 }

@@ -11,4 +11,7 @@ mod client;
 mod idle;
 mod observe;
 mod requests;
+mod sessions;
 mod signals;
+#[path = "../support/slow.rs"]
+mod slow;
