@@ -152,6 +152,14 @@ impl Member {
     }
 }
 
+/// What the end of an observation comes to.
+pub(crate) struct Ended {
+    /// The client hears of it when this is complete.
+    pub(crate) kept: Ticket,
+    /// Nothing of the session is observed any more.
+    pub(crate) was_last: bool,
+}
+
 /// What became of a session as time passed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Aged {
@@ -454,7 +462,7 @@ impl Attached {
 
     // ---- ends -------------------------------------------------------------------------------
 
-    /// An observation has ended that was at `place` and is not in `watches` any more. `true`: it was the last.
+    /// An observation has ended that was at `place` and is not in `watches` any more.
     pub(crate) fn observation_ended<W: Observed>(
         &mut self,
         bus: &Bus,
@@ -463,22 +471,28 @@ impl Attached {
         watch: &impl Observed,
         why: Cancel,
         now: Instant,
-    ) -> bool {
-        let Some(identifier) = watch.identifier() else {
-            return false;
-        };
+    ) -> Ended {
+        let mut kept = Ticket::ready();
+        let identifier = watch.identifier();
         self.watches.retain(|other| *other != place);
         self.grace = now + GRACE;
         let mut others = self.watches.iter();
-        let is_last = !others.any(|other| watches[*other].identifier() == Some(identifier));
-        if why == Cancel::Asked && is_last {
+        let is_last = !others.any(|other| watches[*other].identifier() == identifier);
+        if let Some(identifier) = identifier
+            && why == Cancel::Asked
+            && is_last
+        {
             let filter = watch.filter();
             self.filters.retain(|(known, ..)| known != filter);
-            // The answer to the client does not say that it is kept: who asks again ends nothing.
-            let _ = self.attachment.unsubscribe(filter);
+            if let Ok((_, ticket)) = self.attachment.unsubscribe(filter) {
+                kept = ticket;
+            }
             self.received(bus, identifier, None);
         }
-        self.watches.is_empty()
+        Ended {
+            kept,
+            was_last: self.watches.is_empty(),
+        }
     }
 
     /// What is left when the session is given back, and what becomes of its expiry. `deliberately`: it ends if nothing

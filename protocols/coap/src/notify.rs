@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tidegate_bus::{
-    DropReason, QoS, StoredMessage, Subscription, SubscriptionOptions, TopicFilter,
+    DropReason, QoS, StoredMessage, Subscription, SubscriptionOptions, Ticket, TopicFilter,
 };
 
 use crate::answers::Exchange;
@@ -183,35 +183,42 @@ impl Server {
         self.peers[peer].watches.iter().find(same).copied()
     }
 
-    /// Ends the observation that was made with this token, if there is one.
-    pub(crate) fn deregister(&mut self, exchange: &Exchange, now: Instant) {
+    /// Ends the observation that was made with this token, if there is one. It is ended for good when the ticket is
+    /// complete.
+    pub(crate) fn deregister(&mut self, exchange: &Exchange, now: Instant) -> Ticket {
         let Some(peer) = self.peer_at(exchange.path.remote) else {
-            return;
+            return Ticket::ready();
         };
         let watches = &self.watches;
         let same = |place: &&usize| watches[**place].token == exchange.token;
-        if let Some(&place) = self.peers[peer].watches.iter().find(same) {
-            self.cancel(place, Cancel::Asked, now);
+        match self.peers[peer].watches.iter().find(same) {
+            Some(&place) => self.end_observation(place, Cancel::Asked, now),
+            None => Ticket::ready(),
         }
     }
 
-    /// Ends an observation.
+    /// Ends an observation that the client has not asked to end.
     pub(crate) fn cancel(&mut self, place: usize, why: Cancel, now: Instant) {
+        self.end_observation(place, why, now);
+    }
+
+    fn end_observation(&mut self, place: usize, why: Cancel, now: Instant) -> Ticket {
         let Some(watch) = self.watches.try_remove(place) else {
-            return;
+            return Ticket::ready();
         };
         self.metrics.cancelled[why as usize].add(1);
-        match &watch.member {
-            // What waits is still the session's.
+        let kept = match &watch.member {
             Some(member) => {
+                // What waits is still the session's.
                 watch.observation.clear();
-                self.observation_ended(place, member.session, &watch, why, now);
+                self.observation_ended(place, member.session, &watch, why, now)
             }
             None => {
                 watch.observation.end();
                 self.bus.remove_subscription(&watch.subscription);
+                Ticket::ready()
             }
-        }
+        };
         let peer = &mut self.peers[watch.peer];
         peer.watches.retain(|other| *other != place);
         if peer
@@ -222,6 +229,7 @@ impl Server {
             peer.outstanding = None;
         }
         self.reschedule(watch.peer, now);
+        kept
     }
 
     /// What an observer of this filter was notified of last, when the rest of it is fetched.

@@ -221,7 +221,7 @@ impl Reason {
                 None => Poll::Ready(Outcome::Ready),
             },
             Self::Session(Wait::Proof) => Poll::Ready(Outcome::Ready),
-            Self::Session(Wait::Kept { ticket, .. }) => {
+            Self::Session(Wait::Kept { ticket, .. } | Wait::Ended(ticket)) => {
                 ticket.poll(cx.waker()).map(|kept| match kept {
                     Ok(()) => Outcome::Ready,
                     Err(_) => Outcome::Refused(not_kept()),

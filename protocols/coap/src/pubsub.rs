@@ -1,10 +1,12 @@
 //! What requests in datagrams ask for, and how they are answered; what they come to on the bus is in [`crate::topics`].
 
+use std::task::Poll;
 use std::time::Instant;
 
 use tidegate_bus::{ClientId, QoS, StoredMessage, Ticket, TopicFilter, Worker};
 
 use crate::answers::Exchange;
+use crate::client_session::not_kept;
 use crate::codec::{Block, Code, Kind};
 use crate::identity::{Login, denied};
 use crate::outgoing::Outgoing;
@@ -209,8 +211,12 @@ impl Server {
                 self.observe(exchange, request, &filter, qos, session, now, out);
             }
             Some(1) => {
-                self.deregister(exchange, now);
-                let response = self.read(exchange, request, &filter);
+                let kept = self.deregister(exchange, now);
+                let response = match kept.poll(&self.waker) {
+                    Poll::Pending => return Some(Wait::Ended(kept)),
+                    Poll::Ready(Err(_)) => not_kept(),
+                    Poll::Ready(Ok(())) => self.read(exchange, request, &filter),
+                };
                 self.answer(exchange, response, now, out);
             }
             _ => {

@@ -21,7 +21,7 @@ use std::time::Instant;
 use smallvec::SmallVec;
 use tidegate_bus::{Claim, ClientId, Departure, QoS, StoreError, Ticket, TopicFilter, Worker};
 
-use crate::client_session::{self, Aged, Attached, Claiming, not_kept};
+use crate::client_session::{self, Aged, Attached, Claiming, Ended, not_kept};
 use crate::codec::Code;
 use crate::metrics::Cancel;
 use crate::outgoing::Outgoing;
@@ -51,6 +51,8 @@ pub(crate) enum Wait {
     },
     /// That the subscription is kept.
     Kept { client: ClientId, ticket: Ticket },
+    /// That the end of the subscription is kept.
+    Ended(Ticket),
 }
 
 /// Where an observation gets its messages.
@@ -248,13 +250,16 @@ impl Server {
         watch: &Watch,
         why: Cancel,
         now: Instant,
-    ) {
+    ) -> Ticket {
         let Some(attached) = self.client_sessions.get_mut(session) else {
-            return;
+            return Ticket::ready();
         };
-        if attached.observation_ended(&self.bus, &self.watches, place, watch, why, now) {
+        let Ended { kept, was_last } =
+            attached.observation_ended(&self.bus, &self.watches, place, watch, why, now);
+        if was_last {
             self.leave(session, why == Cancel::Asked);
         }
+        kept
     }
 
     /// Gives a session back; `deliberately`: it ends if nothing is subscribed to any more.

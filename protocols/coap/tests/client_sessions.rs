@@ -478,6 +478,25 @@ fn a_registration_is_answered_when_its_subscription_is_kept() {
 }
 
 #[test]
+fn a_deregistration_is_answered_when_the_end_of_its_subscription_is_kept() {
+    let store = Arc::new(SlowStore::default());
+    let mut net = Net::with(Arc::clone(&store) as _, |settings| {
+        settings.unverified = Unverified::All;
+    });
+    net.send(1, &get(PUMP).observe().token(b"t").bytes());
+    store.complete(Ok(()));
+    assert_eq!(one(net.rest()).code(), "2.05");
+    let deregistration = get(PUMP).uint(number::OBSERVE, 1).token(b"t");
+    assert!(net.send(1, &deregistration.bytes()).is_empty());
+    store.complete(Err(StoreError::Full));
+    assert_eq!(one(net.rest()).code(), "5.03");
+    // It observes no more, whatever the store says; and is told so when it asks again.
+    let answer = net.ask(1, &deregistration);
+    assert_eq!(answer.code(), "2.05");
+    assert!(answer.number(number::OBSERVE).is_none());
+}
+
+#[test]
 fn who_loses_its_session_while_it_registers_does_not_take_it_back() {
     let store = Arc::new(SlowStore::default());
     let mut net = Net::with(Arc::clone(&store) as _, |settings| {

@@ -9,7 +9,7 @@ use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use slab::Slab;
-use tidegate_bus::{QoS, StoredMessage, Subscription, SubscriptionOptions, TopicFilter};
+use tidegate_bus::{QoS, StoredMessage, Subscription, SubscriptionOptions, Ticket, TopicFilter};
 
 use super::endpoint::Endpoint;
 use super::seats::Seats;
@@ -213,33 +213,40 @@ impl Observing {
         same.map(|(place, _)| place)
     }
 
-    /// Ends the observation with this token, if there is one.
-    pub(super) fn deregister(&mut self, token: Token, now: Instant) {
+    /// Ends the observation with this token, if there is one. It is ended for good when the ticket is complete.
+    pub(super) fn deregister(&mut self, token: Token, now: Instant) -> Ticket {
         let same = self.watches.iter().find(|(_, watch)| watch.token == token);
-        if let Some((place, _)) = same {
-            self.cancel(place, Cancel::Asked, now);
+        match same {
+            Some((place, _)) => self.end_observation(place, Cancel::Asked, now),
+            None => Ticket::ready(),
         }
     }
 
+    /// Ends an observation that the client has not asked to end.
     pub(super) fn cancel(&mut self, place: usize, why: Cancel, now: Instant) {
+        self.end_observation(place, why, now);
+    }
+
+    fn end_observation(&mut self, place: usize, why: Cancel, now: Instant) -> Ticket {
         let Some(watch) = self.watches.try_remove(place) else {
-            return;
+            return Ticket::ready();
         };
         let Endpoint { bus, metrics, .. } = &*self.endpoint;
         metrics.cancelled[why as usize].add(1);
         metrics.observations.give_back(1);
+        self.busy.retain(|other| *other != place);
         match &mut self.seats {
             Some(seats) if watch.member.is_some() => {
                 // What waits is still the session's.
                 watch.observation.clear();
-                seats.observation_ended(bus, &self.watches, place, &watch, why, now);
+                seats.observation_ended(bus, &self.watches, place, &watch, why, now)
             }
             _ => {
                 watch.observation.end();
                 bus.remove_subscription(&watch.subscription);
+                Ticket::ready()
             }
         }
-        self.busy.retain(|other| *other != place);
     }
 
     /// The tokens of all.

@@ -58,6 +58,8 @@ pub(super) enum Asking {
     },
     /// That the subscription is kept that it asks for.
     Kept(Ticket),
+    /// That the end of a subscription is kept.
+    Ended(Ticket),
     /// Nothing more: it is refused.
     Refused(Response),
 }
@@ -464,7 +466,7 @@ impl Protocol {
                     .err()
                     .map(|refusal| Box::new(Asking::Refused(refusal))),
             },
-            Asking::Kept(ticket) => match ticket.poll(cx.waker()) {
+            Asking::Kept(ticket) | Asking::Ended(ticket) => match ticket.poll(cx.waker()) {
                 Poll::Pending => Some(asking),
                 Poll::Ready(Ok(())) => None,
                 Poll::Ready(Err(_)) => Some(Box::new(Asking::Refused(not_kept()))),

@@ -177,6 +177,10 @@ impl Protocol {
         } = asked;
         let endpoint = Arc::clone(&self.endpoint);
         let bus = &endpoint.bus;
+        if let Some(Asking::Refused(refusal)) = self.asking.take().map(|asking| *asking) {
+            self.answer(exchange, refusal, scratch);
+            return Flow::Next;
+        }
         if request.query.session_expiry.is_some() && !self.is_named(request) {
             self.answer(exchange, topics::session_needs_name(), scratch);
             return Flow::Next;
@@ -206,7 +210,20 @@ impl Protocol {
                 }
                 return Flow::Next;
             }
-            Some(1) => self.deregister(exchange.token, now),
+            Some(1) => {
+                let kept = self.deregister(exchange.token, now);
+                match kept.result() {
+                    None => {
+                        self.asking = Some(Box::new(Asking::Ended(kept)));
+                        return Flow::Wait;
+                    }
+                    Some(Err(_)) => {
+                        self.answer(exchange, not_kept(), scratch);
+                        return Flow::Next;
+                    }
+                    Some(Ok(())) => {}
+                }
+            }
             _ => {}
         }
         let observing = self.observing.as_ref();
@@ -286,13 +303,15 @@ impl Protocol {
         self.answer(exchange, response, scratch);
     }
 
-    fn deregister(&mut self, token: Token, now: Instant) {
-        if let Some(observing) = &mut self.observing {
-            observing.deregister(token, now);
-            if observing.is_empty() {
-                self.observing = None;
-            }
+    fn deregister(&mut self, token: Token, now: Instant) -> Ticket {
+        let Some(observing) = &mut self.observing else {
+            return Ticket::ready();
+        };
+        let kept = observing.deregister(token, now);
+        if observing.is_empty() {
+            self.observing = None;
         }
+        kept
     }
 
     // ---- sessions ---------------------------------------------------------------------------
@@ -315,9 +334,6 @@ impl Protocol {
         } = asked;
         if !self.is_named(request) || !qos.is_acknowledged() {
             return Seat::Bus;
-        }
-        if let Some(Asking::Refused(refusal)) = self.asking.take().map(|asking| *asking) {
-            return Seat::Refused(refusal);
         }
         let Endpoint { bus, settings, .. } = &*self.endpoint;
         let found = self.observing.as_mut().and_then(|observing| {

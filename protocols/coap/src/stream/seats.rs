@@ -17,7 +17,7 @@ use slab::Slab;
 use tidegate_bus::{Attachment, Bus, ClientId, Departure, QoS, Ticket, TopicFilter};
 
 use super::observing::Watch;
-use crate::client_session::{Aged, Attached, Member};
+use crate::client_session::{Aged, Attached, Ended, Member};
 use crate::codec::Token;
 use crate::metrics::Cancel;
 use crate::response::Response;
@@ -186,21 +186,24 @@ impl Seats {
         watch: &Watch,
         why: Cancel,
         now: Instant,
-    ) {
+    ) -> Ticket {
         let Some(member) = watch.member.as_deref() else {
-            return;
+            return Ticket::ready();
         };
         let Some(Session { attached, sent }) = self.sessions.get_mut(member.session) else {
-            return;
+            return Ticket::ready();
         };
         // What a pong says of it is of no use to whoever registers it anew.
         sent.retain(|sent| sent.identifier != member.identifier);
         if why != Cancel::Asked && !self.tokens.contains(&watch.token) {
             self.tokens.push(watch.token);
         }
-        if attached.observation_ended(bus, watches, place, watch, why, now) {
+        let Ended { kept, was_last } =
+            attached.observation_ended(bus, watches, place, watch, why, now);
+        if was_last {
             self.leave(bus, member.session, why == Cancel::Asked);
         }
+        kept
     }
 
     /// Leaves a session; `deliberately`: it ends if nothing is subscribed to any more.

@@ -474,3 +474,21 @@ async fn who_loses_its_session_while_it_registers_does_not_take_it_back() {
     publish(&net, "a", "1", QoS::AtLeastOnce);
     assert_eq!(drain(&mut second, 1).await, ["1"]);
 }
+
+#[tokio::test]
+async fn a_deregistration_is_answered_when_the_end_of_its_subscription_is_kept() {
+    let (net, store) = slow().await;
+    let mut client = net.greet(1 << 20).await;
+    client.send(&get(PUMP).observe().token(b"t").bytes()).await;
+    until(|| store.waiting() == 1).await;
+    store.complete(Ok(()));
+    assert_eq!(client.next().await.code, Code::CONTENT);
+    let deregistration = get(PUMP).uint(number::OBSERVE, 1).token(b"t");
+    client.send(&deregistration.bytes()).await;
+    until(|| store.waiting() == 1).await;
+    assert_eq!(net.metrics.requests.get(), 1);
+    store.complete(Ok(()));
+    let answer = client.next().await;
+    assert_eq!(answer.code, Code::CONTENT);
+    assert!(answer.option(number::OBSERVE).is_none());
+}

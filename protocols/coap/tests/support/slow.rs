@@ -1,4 +1,4 @@
-//! A store that keeps subscriptions when it is told to, and everything else at once.
+//! A store that keeps subscriptions, and their ends, when it is told to, and everything else at once.
 
 #![allow(unreachable_pub, reason = "part of several binaries")]
 
@@ -7,7 +7,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tidegate_bus::*;
 
-/// Keeps subscriptions when it is told to.
+/// Keeps subscriptions, and their ends, when it is told to.
 #[derive(Default)]
 pub struct SlowStore {
     inner: MemoryStore,
@@ -15,7 +15,7 @@ pub struct SlowStore {
 }
 
 impl SlowStore {
-    /// How many subscriptions wait.
+    /// How many of them wait.
     pub fn waiting(&self) -> usize {
         self.waiting.lock().len()
     }
@@ -41,9 +41,13 @@ impl Store for SlowStore {
     }
 
     fn change(&self, _: &ClientId, _: Epoch, changes: &[SessionChange]) -> Ticket {
-        let subscribes =
-            |change: &SessionChange| matches!(change, SessionChange::Subscribed { .. });
-        if !changes.iter().any(subscribes) {
+        let is_slow = |change: &SessionChange| {
+            matches!(
+                change,
+                SessionChange::Subscribed { .. } | SessionChange::Unsubscribed(_)
+            )
+        };
+        if !changes.iter().any(is_slow) {
             return Ticket::ready();
         }
         let (ticket, completion) = Ticket::pending();
