@@ -141,17 +141,17 @@ impl Server {
         let Some(at) = self.peer(exchange.path, exchange.len, now) else {
             return false;
         };
-        let responses = &mut self.peers[at].responses;
+        let peer = &mut self.peers[at];
         // A request that is repeated because its acknowledgement was lost is answered once.
-        if !responses
-            .iter()
-            .any(|waiting| waiting.token == exchange.token)
-        {
-            if responses.len() >= MOST_RESPONSES {
+        let is_known = peer
+            .responses()
+            .any(|waiting| waiting.token == exchange.token);
+        if !is_known {
+            if peer.responses().len() >= MOST_RESPONSES {
                 return false;
             }
             let is_confirmable = exchange.kind == Kind::Confirmable;
-            responses.push_back(Separate {
+            peer.add_response(Separate {
                 request: is_confirmable.then(|| (exchange.id, now + PIGGYBACK)),
                 token: exchange.token,
                 response,
@@ -213,7 +213,7 @@ impl Server {
         let peer = &mut self.peers[at];
         let path = peer.path;
         let mut spent = 0;
-        for waiting in &mut peer.responses {
+        for waiting in peer.responses_mut() {
             if let Some((id, _)) = waiting.request.take_if(|(_, due)| *due <= now) {
                 let start = out.bytes.len();
                 Writer::empty(&mut out.bytes, Kind::Acknowledgement, id);

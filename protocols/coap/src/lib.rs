@@ -22,6 +22,7 @@ mod notify;
 mod observation;
 mod outgoing;
 mod peer;
+mod peers;
 mod postponed;
 mod problem;
 mod pubsub;

@@ -310,7 +310,7 @@ impl Server {
         if peer.verified || self.settings.unverified != Unverified::Ping {
             return false;
         }
-        let (limit, next) = (peer.limit(), peer.responses.front());
+        let (limit, next) = (peer.limit(), peer.responses().next());
         let Some(Separate {
             token,
             response,
@@ -330,10 +330,10 @@ impl Server {
         let peer = &mut self.peers[at];
         let count = peer.watches.len();
         for step in 0..count {
-            let turn = (peer.turn + step) % count;
+            let turn = (peer.turn as usize + step) % count;
             let place = peer.watches[turn];
             if self.watches[place].is_due(now) {
-                peer.turn = turn + 1;
+                peer.turn = turn as u32 + 1;
                 return Some(place);
             }
         }
@@ -545,7 +545,7 @@ impl Server {
     fn reschedule(&mut self, at: usize, now: Instant) {
         let peer = &self.peers[at];
         let due = if let Some(outstanding) = &peer.outstanding {
-            let waiting = peer.responses.iter().filter_map(|waiting| waiting.request);
+            let waiting = peer.responses().filter_map(|waiting| waiting.request);
             waiting
                 .map(|(_, due)| due)
                 .fold(outstanding.due, Instant::min)
@@ -681,7 +681,7 @@ impl Server {
         if what == What::Response {
             return;
         }
-        self.peers[at].responses.clear();
+        self.peers[at].clear_responses();
         for place in std::mem::take(&mut self.peers[at].watches) {
             self.cancel(place, Cancel::Timeout, now);
         }

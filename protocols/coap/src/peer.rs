@@ -28,17 +28,21 @@ pub(crate) struct Peer {
     pub(crate) verified: bool,
     next_id: u16,
     /// Bytes that may be sent to it as long as it is not verified.
-    pub(crate) credit: usize,
+    credit: u32,
     /// The one message that may wait for an acknowledgement (NSTART, RFC 7252 section 4.7).
     pub(crate) outstanding: Option<Box<Outstanding>>,
-    /// Responses that have to wait for their turn.
-    pub(crate) responses: VecDeque<Separate>,
+    /// Responses that have to wait for their turn; mostly there are none.
+    #[expect(
+        clippy::box_collection,
+        reason = "a list that is empty would take 32 bytes"
+    )]
+    responses: Option<Box<VecDeque<Separate>>>,
     /// Places of its observations.
     pub(crate) watches: SmallVec<[usize; 2]>,
     /// Whose turn it is.
-    pub(crate) turn: usize,
-    /// Smoothed (RFC 6298).
-    rtt: Option<Duration>,
+    pub(crate) turn: u32,
+    /// Microseconds, smoothed (RFC 6298).
+    rtt: Option<u32>,
     /// When the next notification that is not confirmable may go.
     non_at: Instant,
     /// When it was last heard, or confirmed.
@@ -86,7 +90,7 @@ impl Peer {
             next_id: first_id,
             credit: 0,
             outstanding: None,
-            responses: VecDeque::new(),
+            responses: None,
             watches: SmallVec::new(),
             turn: 0,
             rtt: None,
@@ -103,21 +107,33 @@ impl Peer {
     }
 
     /// How many bytes may be sent to it now.
-    pub(crate) fn limit(&self) -> usize {
+    pub(crate) const fn limit(&self) -> usize {
         if self.verified {
             usize::MAX
         } else {
-            self.credit
+            self.credit as usize
         }
     }
 
+    /// It has sent so many bytes: three times as many may be sent to it (RFC 9175 section 2.6).
+    pub(crate) fn earn(&mut self, bytes: usize) {
+        let more = u32::try_from(bytes * 3).unwrap_or(u32::MAX);
+        self.credit = self.credit.saturating_add(more);
+    }
+
     pub(crate) fn spend(&mut self, bytes: usize) {
-        self.credit = self.credit.saturating_sub(bytes);
+        let less = u32::try_from(bytes).unwrap_or(u32::MAX);
+        self.credit = self.credit.saturating_sub(less);
     }
 
     /// Takes a measured round trip (RFC 6298 section 2).
     pub(crate) fn measured(&mut self, rtt: Duration) {
-        self.rtt = Some(self.rtt.map_or(rtt, |smoothed| (smoothed * 7 + rtt) / 8));
+        // An hour is longer than anything is waited for.
+        let rtt = rtt.as_micros().min(3_600_000_000) as u64;
+        let smoothed = self
+            .rtt
+            .map_or(rtt, |before| (u64::from(before) * 7 + rtt) / 8);
+        self.rtt = Some(smoothed as u32);
     }
 
     /// Whether a round trip is known.
@@ -130,7 +146,9 @@ impl Peer {
         if self.non_at > now {
             return Some(self.non_at);
         }
-        let step = self.rtt.unwrap_or(UNKNOWN_RTT);
+        let step = self
+            .rtt
+            .map_or(UNKNOWN_RTT, |rtt| Duration::from_micros(rtt.into()));
         let earliest = now.checked_sub(step * BURST).unwrap_or(now);
         self.non_at = self.non_at.max(earliest) + step;
         None
@@ -141,17 +159,38 @@ impl Peer {
         self.non_at.max(now)
     }
 
+    /// The responses that wait, in their order.
+    pub(crate) fn responses(&self) -> impl ExactSizeIterator<Item = &Separate> {
+        let waiting = self.responses.as_deref();
+        waiting.map_or_else(Default::default, VecDeque::iter)
+    }
+
+    pub(crate) fn responses_mut(&mut self) -> impl Iterator<Item = &mut Separate> {
+        self.responses
+            .iter_mut()
+            .flat_map(|waiting| waiting.iter_mut())
+    }
+
+    pub(crate) fn add_response(&mut self, response: Separate) {
+        self.responses.get_or_insert_default().push_back(response);
+    }
+
+    pub(crate) fn clear_responses(&mut self) {
+        self.responses = None;
+    }
+
     /// The next response that waits. With none left nothing is kept for them: most endpoints rest most of the time.
     pub(crate) fn next_response(&mut self) -> Option<Separate> {
-        let next = self.responses.pop_front();
-        if self.responses.is_empty() {
-            self.responses = VecDeque::new();
+        let waiting = self.responses.as_mut()?;
+        let next = waiting.pop_front();
+        if waiting.is_empty() {
+            self.responses = None;
         }
         next
     }
 
     /// Whether nothing is kept for it but itself.
     pub(crate) fn is_idle(&self) -> bool {
-        self.outstanding.is_none() && self.responses.is_empty() && self.watches.is_empty()
+        self.outstanding.is_none() && self.responses.is_none() && self.watches.is_empty()
     }
 }

@@ -26,6 +26,7 @@ use crate::identity::Identities;
 use crate::metrics::{Cancel, Metrics};
 use crate::outgoing::{Outgoing, Path};
 use crate::peer::Peer;
+use crate::peers::Peers;
 use crate::postponed::{Asked, Reason};
 use crate::ready::Ready;
 use crate::request::Request;
@@ -48,12 +49,11 @@ pub struct Server {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) ready: Arc<Ready>,
     pub(crate) waker: Waker,
-    /// In boxes, as observations are: a table that grows would hold room for as many again.
-    pub(crate) peers: Slab<Box<Peer>>,
-    by_address: HashMap<SocketAddr, usize>,
+    pub(crate) peers: Peers,
     pub(crate) sessions: Sessions,
     /// Endpoints that have not proved that they receive.
     unverified: usize,
+    /// In boxes, too.
     pub(crate) watches: Slab<Box<Watch>>,
     pub(crate) client_sessions: Slab<Attached>,
     /// Of several sessions of one client the newest.
@@ -93,8 +93,7 @@ impl Server {
         Self {
             waker: Waker::from(Arc::clone(&ready)),
             ready,
-            peers: Slab::new(),
-            by_address: HashMap::new(),
+            peers: Peers::default(),
             sessions: Sessions::default(),
             unverified: 0,
             watches: Slab::new(),
@@ -159,9 +158,9 @@ impl Server {
             }
             Err(_) => return self.metrics.ignored.add(1),
         };
-        if let Some(&peer) = self.by_address.get(&path.remote) {
+        if let Some(peer) = self.peers.at(path.remote) {
             let peer = &mut self.peers[peer];
-            peer.credit = peer.credit.saturating_add(datagram.len() * 3);
+            peer.earn(datagram.len());
             peer.heard = now;
             // Notifications go to where the endpoint speaks to.
             peer.path = path;
@@ -306,7 +305,7 @@ impl Server {
 
     /// The endpoint, from now on kept; `None` when there are as many as may be. `len`: bytes of what it has sent.
     pub(crate) fn peer(&mut self, path: Path, len: usize, now: Instant) -> Option<usize> {
-        if let Some(&peer) = self.by_address.get(&path.remote) {
+        if let Some(peer) = self.peers.at(path.remote) {
             return Some(peer);
         }
         // Who forges addresses does not take all the places.
@@ -318,10 +317,10 @@ impl Server {
         }
         self.unverified += usize::from(!verified);
         let first_id = self.random.next() as u16;
-        let peer = self.peers.insert(Box::new(Peer::new(path, first_id, now)));
-        self.peers[peer].verified = verified;
-        self.peers[peer].credit = len * 3;
-        self.by_address.insert(path.remote, peer);
+        let mut peer = Peer::new(path, first_id, now);
+        peer.verified = verified;
+        peer.earn(len);
+        let peer = self.peers.insert(peer);
         self.schedule(peer, Some(now + REST));
         Some(peer)
     }
@@ -335,7 +334,7 @@ impl Server {
 
     /// The endpoint at an address.
     pub(crate) fn peer_at(&self, address: SocketAddr) -> Option<usize> {
-        self.by_address.get(&address).copied()
+        self.peers.at(address)
     }
 
     /// The endpoint has shown that it receives.
@@ -376,7 +375,6 @@ impl Server {
         self.schedule(peer, None);
         let peer = self.peers.remove(peer);
         self.unverified -= usize::from(!peer.verified);
-        self.by_address.remove(&peer.path.remote);
     }
 
     /// When an endpoint that rests is forgotten.
@@ -406,7 +404,7 @@ impl Server {
         if let Some(at) = self.peer_at(remote) {
             let peer = &mut self.peers[at];
             peer.outstanding = None;
-            peer.responses.clear();
+            peer.clear_responses();
             for place in std::mem::take(&mut peer.watches) {
                 self.cancel(place, Cancel::Session, now);
             }
