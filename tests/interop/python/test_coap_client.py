@@ -1,15 +1,19 @@
-"""`tidegate pub` and `tidegate sub` over CoAP with aiocoap's server."""
+"""`tidegate pub` and `tidegate sub` over CoAP with aiocoap's server, and across the gateway with mosquitto's clients."""
 
 import asyncio
 import contextlib
 import json
 import os
+import shutil
 import socket
+import subprocess
 
 import aiocoap
 import aiocoap.resource
 import pytest
 from aiocoap import CHANGED, CONTENT, DELETED, NOT_FOUND, Message
+
+import test_mosquitto as mosquitto
 
 pytestmark = pytest.mark.skipif(
     not os.environ.get("TIDEGATE_BIN"), reason="TIDEGATE_BIN does not say where the client is"
@@ -75,6 +79,8 @@ async def client(*arguments):
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
+        # Lines of what is published may be long.
+        limit=1 << 20,
     )
 
 
@@ -133,5 +139,82 @@ def test_an_observation_that_aiocoap_ends_is_said():
             out, said = await asyncio.wait_for(subscriber.communicate(), 60)
             assert (subscriber.returncode, out) == (3, b"1\n")
             assert b"refused the filter a: 4.04 Not Found: it is gone" in said
+
+    asyncio.run(story())
+
+
+needs_mosquitto = pytest.mark.skipif(
+    not (shutil.which("mosquitto_sub") and shutil.which("mosquitto_pub")),
+    reason="Debian's mosquitto-clients is not installed",
+)
+LISTENERS = ["coap", "coaps", "coap+tcp", "coaps+tcp"]
+
+
+def door(broker, scheme):
+    """The listener of this scheme as an argument of ours, and what its certificate takes."""
+    host, port = broker.address(scheme.replace("+", "_"))
+    trust = ["--ca", broker.authority] if scheme.startswith("coaps") else []
+    return ["--url", f"{scheme}://{host}:{port}", *trust]
+
+
+def ours(*arguments):
+    done = subprocess.run(
+        [os.environ["TIDEGATE_BIN"], *arguments], capture_output=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    return done.stdout.decode()
+
+
+@needs_mosquitto
+@pytest.mark.parametrize("scheme", LISTENERS)
+def test_what_is_published_over_coap_reaches_mosquitto(broker, topic, scheme, tmp_path):
+    at = door(broker, scheme)
+    large = tmp_path / "large"
+    large.write_bytes(LARGE)
+    options = ["-q", "2", "-F", "> %t %q %r %p"]
+    address = broker.address("mqtt")
+    subscriber = mosquitto.Subscriber(address, "mqttv5", f"{topic}/#", *options, count=4)
+    ours("pub", *at, "-t", f"{topic}/a/b", "-m", "zero", "-q", "0")
+    ours("pub", *at, "-t", f"{topic}/a/b", "-m", "one", "-q", "1")
+    ours("pub", *at, "-t", f"{topic}/empty", "-m", "", "-q", "1")
+    ours("pub", *at, "-t", f"{topic}/large", "-f", large, "-q", "1", "-r")
+    body = LARGE.decode()
+    assert subscriber.lines() == [
+        f"> {topic}/a/b 0 0 zero",
+        f"> {topic}/a/b 1 0 one",
+        f"> {topic}/empty 1 0 ",
+        f"> {topic}/large 1 0 {body}",
+    ]
+    kept = mosquitto.Subscriber(address, "mqttv5", f"{topic}/#", *options)
+    assert kept.lines() == [f"> {topic}/large 1 1 {body}"]
+
+
+@needs_mosquitto
+@pytest.mark.parametrize("qos", ["0", "1"])
+@pytest.mark.parametrize("scheme", LISTENERS)
+def test_what_mosquitto_publishes_is_observed_over_coap(broker, topic, scheme, qos, tmp_path):
+    at = door(broker, scheme)
+    large = tmp_path / "large"
+    large.write_bytes(LARGE)
+
+    async def story():
+        filters = ["-t", f"{topic}/+/b", "-t", f"{topic}/large", "-q", qos]
+        command = ["sub", *at, *filters, "-v", "-n", "4", "--debug"]
+        subscriber = await client(*command)
+        for _ in range(2):
+            while b"subscribed to" not in (line := await subscriber.stderr.readline()):
+                assert line
+        address = broker.address("mqtt")
+        for level, text in [("a", "first"), ("a", ""), ("c", "third")]:
+            mosquitto.publish(address, "mqttv5", f"{topic}/{level}/b", text, "-q", "1")
+        mosquitto.publish(address, "mqttv5", f"{topic}/elsewhere", "no", "-q", "1")
+        host, port = address
+        to = ["-h", host, "-p", str(port), "-V", "mqttv5", "-t", f"{topic}/large"]
+        subprocess.run(["mosquitto_pub", *to, "-f", large, "-q", "1"], check=True, timeout=40)
+        out, _ = await asyncio.wait_for(subscriber.communicate(), 60)
+        expected = [f"{topic}/a/b first", f"{topic}/a/b ", f"{topic}/c/b third"]
+        lines = out.decode().splitlines()
+        assert [line for line in lines if "/large" not in line] == expected
+        assert f"{topic}/large {LARGE.decode()}" in lines
 
     asyncio.run(story())
