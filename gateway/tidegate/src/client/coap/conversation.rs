@@ -390,13 +390,20 @@ impl Conversation {
         }
         observation.told(&response, now, self.chance.next());
         // What is not fetched yet of one before, nobody has any more.
+        let before = self.waiting.len();
         self.waiting
             .retain(|(purpose, _)| *purpose != Purpose::Rest(place));
         let old = self
             .current
             .take_if(|current| current.purpose == Purpose::Rest(place));
-        if let Some(old) = old {
+        if let Some(old) = &old {
             self.carrier.forget(old.token);
+        }
+        let is_lost = old.is_some() || self.waiting.len() < before;
+        if is_lost && self.observations[place].wants_every() {
+            let text = "a newer one came before all of it was there";
+            let status = Status::new(Code::CONTENT, text);
+            self.events.push_back(Event::Incomplete(place, status));
         }
         match response.block2 {
             Some(part) if part.more && response.payload.len() >= part.size() => {

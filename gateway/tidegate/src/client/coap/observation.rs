@@ -67,7 +67,12 @@ impl Observation {
     /// Whether this notification must be told although a newer one was: one that is confirmable comes after the one
     /// before it was acknowledged, and who acknowledges it has it.
     pub(super) fn is_owed(&self, response: &Response) -> bool {
-        self.promise != Promise::Newest && response.confirmable
+        self.wants_every() && response.confirmable
+    }
+
+    /// Whether the newest state is not enough.
+    pub(super) fn wants_every(&self) -> bool {
+        self.promise != Promise::Newest
     }
 
     /// Whether a registration anew does no harm. One with wildcards is told once more of everything that is retained,

@@ -177,3 +177,31 @@ fn rfc7959_2_4_a_value_that_changes_faster_than_it_can_be_fetched_ends_nothing()
         "could not be fetched: 2.05 Content: it changes faster than its blocks can be fetched";
     assert!(ended.stderr.contains(text), "{}", ended.stderr);
 }
+
+#[test]
+fn a_message_of_which_the_rest_was_not_there_in_time_is_said_to_who_wants_every_one() {
+    for (options, is_said) in [(&["-q", "1"][..], true), (&[], false)] {
+        let mut script = Script::listen();
+        let client = script.client(&[&["sub", "-t", "a", "-n", "1"], options].concat());
+        let request = script.receive();
+        accept(&script, &request, b"");
+        let tell = |script: &Script, id: u16, options: &[(u16, &[u8])], payload: &[u8]| {
+            let kind = Kind::Confirmable;
+            script.send(kind, Code::CONTENT, id, request.token, options, payload);
+        };
+        let first = [(OBSERVE, &[2][..]), (number::BLOCK2, &[0x08])];
+        tell(&script, 60, &first, &[b'x'; 16]);
+        script.expect_empty(Kind::Acknowledgement, 60);
+        assert_eq!(script.receive().first(number::BLOCK2), Some(&[0x10][..]));
+        tell(&script, 61, &[(OBSERVE, &[3])], b"newer");
+        script.expect_empty(Kind::Acknowledgement, 61);
+        let end = script.receive();
+        assert_eq!(end.first(OBSERVE), Some(&[1][..]));
+        script.answer(&end, Code::CONTENT, &[], b"");
+        let ended = client.end();
+        assert_eq!((ended.code, &*ended.stdout), (Some(0), "newer\n"));
+        let text =
+            "could not be fetched: 2.05 Content: a newer one came before all of it was there";
+        assert_eq!(ended.stderr.contains(text), is_said, "{}", ended.stderr);
+    }
+}
