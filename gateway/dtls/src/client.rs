@@ -92,6 +92,14 @@ pub enum ClientError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Alert(pub u8);
 
+impl Alert {
+    /// Whether a server says this to a client whose pre-shared key, or its identity, it does not know (RFC 4279 section 2).
+    #[must_use]
+    pub const fn may_mean_the_key(self) -> bool {
+        matches!(self.0, 20 | 51 | 115)
+    }
+}
+
 impl std::fmt::Display for Alert {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let name = match self.0 {

@@ -25,8 +25,10 @@ BINDS = [
     "listeners.coaps_tcp",
     "http",
 ]
-# Besides those that are there anyway: listeners that ask their clients for a certificate, and one at
-# an address that the local certificate does not name.
+# A key for coaps, as libcoap takes it.
+PSK = ("meter-7", "0123456789abcdef")
+# Besides those that are there anyway: listeners that ask their clients for a certificate, one at an
+# address that the local certificate does not name, and one for clients with a key.
 LISTENERS = """
 [listeners.guarded-mqtts]
 kind = "mqtts"
@@ -39,6 +41,10 @@ tls.client_ca = "{ca}"
 [listeners.elsewhere-mqtts]
 kind = "mqtts"
 bind = "127.0.0.2:0"
+[listeners.psk]
+kind = "coaps"
+bind = "127.0.0.1:0"
+dtls.psk_file = "{keys}"
 """
 
 
@@ -125,7 +131,11 @@ def broker(tmp_path_factory):
     directory = tmp_path_factory.mktemp("gateway")
     certificates = directory / "certificates"
     make_certificates(certificates)
-    configuration = LISTENERS.format(ca=certificates / "clients.crt")
+    keys = directory / "keys"
+    identity, key = PSK
+    keys.write_text(f"{identity}:{key.encode().hex()}\n")
+    keys.chmod(0o600)
+    configuration = LISTENERS.format(ca=certificates / "clients.crt", keys=keys)
     with running(directory, configuration) as broker:
         broker.certificates = certificates
         yield broker

@@ -6,7 +6,11 @@ import base64
 import http.client
 import json
 import queue
+import re
+import shutil
 import ssl
+import subprocess
+import tempfile
 import threading
 import time
 import urllib.parse
@@ -20,6 +24,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 import test_quic as quic
+from conftest import PSK
 
 PATIENCE = 20
 SIZES = [0, 64, 100_000]
@@ -255,6 +260,86 @@ class Coap:
         self.loop.run(run())
 
 
+class Libcoap:
+    """libcoap's client with a pre-shared key: a process publishes, another observes and logs all it is told."""
+
+    PROGRAM = "coap-client-openssl"
+    # A response: its identifier, its options, and its payload, which is text here.
+    RESPONSE = re.compile(r"v:1 t:(?:ACK|CON) c:2\.05 i:(\w+) {\w*} \[ (.*?) \](?: :: '(.*)')?\n")
+
+    def __init__(self, broker, _loop, _scheme):
+        if not shutil.which(self.PROGRAM):
+            pytest.skip("Debian's libcoap3-bin is not installed")
+        host, port = broker.address("psk")
+        self.base = f"coaps://{host}:{port}/ps/"
+        identity, key = PSK
+        self.command = [self.PROGRAM, "-u", identity, "-k", key, "-B", str(PATIENCE)]
+        self.observers = []
+        self.told = queue.Queue()
+
+    def publish(self, topic, payload, qos, retain):
+        query = f"qos={qos}&retain={str(retain).lower()}&expiry={EXPIRY}"
+        put = [*self.command, "-m", "put", "-t", "50"]
+        with tempfile.NamedTemporaryFile() as body:
+            body.write(payload)
+            body.flush()
+            put += ["-f", body.name] if payload else []
+            put.append(f"{self.base}{topic}?{query}")
+            done = subprocess.run(put, capture_output=True, timeout=PATIENCE * 2, check=True)
+        # A refusal would be printed.
+        assert (done.stdout + done.stderr).strip() == b"", done
+
+    def subscribe(self, topic):
+        url = f"{self.base}{topic}?qos=2"
+        process = subprocess.Popen(
+            [*self.command, "-v", "7", "-s", "60", "-o", "/dev/null", "-m", "get", url],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        begun = threading.Event()
+        thread = threading.Thread(target=self.read, args=(process, topic, begun), daemon=True)
+        thread.start()
+        self.observers.append((process, thread))
+        assert begun.wait(PATIENCE)
+
+    def read(self, process, topic, begun):
+        """Puts together what the log tells block by block."""
+        parts = first = last = None
+        for line in process.stdout:
+            if not (response := self.RESPONSE.fullmatch(line)):
+                continue
+            identifier, options, payload = response.groups()
+            options = dict(option.split(":", 1) for option in options.split(", "))
+            number, more, _ = options.get("Block2", "0/_/").split("/")
+            # What is repeated because its acknowledgement was late is logged again.
+            if "Observe" in options and identifier != last:
+                parts, first, last = [], options, identifier
+            # The last block is logged once more as the end of all.
+            if parts is None or int(number) != len(parts):
+                continue
+            parts.append(payload or "")
+            if more == "M":
+                continue
+            # A topic without a value has an empty one: nothing was received.
+            if begun.is_set() or "Content-Format" in first:
+                content_type, expiry = first.get("Content-Format", ""), int(first["Max-Age"])
+                body = "".join(parts).encode()
+                self.told.put(Received(topic, body, content_type=content_type, expiry=expiry))
+            begun.set()
+            parts = None
+
+    def receive(self):
+        return self.told.get(timeout=PATIENCE)
+
+    def close(self):
+        for process, thread in self.observers:
+            process.terminate()
+            process.wait(PATIENCE)
+            thread.join(PATIENCE)
+            process.stdout.close()
+
+
 class Http:
     """A request publishes, Server-Sent Events receive."""
 
@@ -333,6 +418,7 @@ PROTOCOLS = {
     "wss": Mqtt,
     "quic": Quic,
     "coap": Coap,
+    "coaps": Libcoap,
     "coap+tcp": Coap,
     "coaps+tcp": Coap,
     "http": Http,

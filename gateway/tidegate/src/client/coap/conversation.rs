@@ -6,14 +6,14 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tidegate_coap::codec::{Token, number};
+use tidegate_coap::codec::{Code, Token, number};
 
 use super::arrival::{Arrival, GaveUp};
 use super::call::{Call, Step};
 use super::carrier::Carrier;
 use super::chance::Chance;
 use super::draft::Draft;
-use super::observation::{Observation, Stand};
+use super::observation::{Observation, Promise, Stand};
 use super::response::Response;
 use super::status::Status;
 use crate::client::error::ClientError;
@@ -40,6 +40,8 @@ pub(super) enum Event {
 enum Purpose {
     Publish,
     Register(usize),
+    /// The rest of the answer to a registration that stands.
+    First(usize),
     /// The rest of a notification.
     Rest(usize),
     Leave(usize),
@@ -59,7 +61,7 @@ pub(super) struct Conversation {
     /// After so long without anything the gateway is asked whether it is there; zero is never.
     keep_alive: Duration,
     pinged: bool,
-    /// Whether a gateway that has forgotten everything answers as before: then a registration asks, and no ping.
+    /// Whether a gateway that has forgotten what is observed answers as before: then a registration asks, and no ping.
     is_forgetful: bool,
     exhausted: bool,
     deaf: bool,
@@ -109,19 +111,19 @@ impl Conversation {
         self.advance(now)
     }
 
-    /// Observes `filter` with `request`. `every`: the newest state is not enough.
+    /// Observes `filter` with `request`, which asks for this promise.
     pub(super) fn observe(
         &mut self,
         filter: String,
         mut request: Draft,
-        every: bool,
+        promise: Promise,
         now: Instant,
     ) -> Result<(), ClientError> {
         request.uint(number::OBSERVE, 0);
         let token = self.chance.token();
         let place = self.observations.len();
         self.observations
-            .push(Observation::new(filter, request, every, token));
+            .push(Observation::new(filter, request, promise, token));
         self.register(place);
         self.advance(now)
     }
@@ -236,7 +238,7 @@ impl Conversation {
             .current
             .take_if(|current| current.token == response.token);
         let Some(Current {
-            purpose,
+            mut purpose,
             mut call,
             token,
         }) = answered
@@ -244,9 +246,16 @@ impl Conversation {
             return self.notified(response, now);
         };
         if let Purpose::Register(place) = purpose
+            && self.observations[place].stand == Stand::Observed
+            && self.observations[place].is_owed(&response)
+        {
+            // It is registered again, and this came in a message of its own: the answer, or a notification that is owed
+            // and has overtaken it. Nothing tells one from the other, so it is handed on, once too often perhaps.
+            return self.notified(response, now);
+        }
+        if let Purpose::Register(place) = purpose
             && response.code.is_success()
             && let Some(number) = response.observe
-            && self.observations[place].token == token
         {
             let observation = &mut self.observations[place];
             observation.stand = Stand::Observed;
@@ -254,12 +263,21 @@ impl Conversation {
             let topic = response.topic.as_deref().unwrap_or_default();
             observation.order.is_newer(topic, number, now);
             observation.told(&response, now, self.chance.next());
+            purpose = Purpose::First(place);
         }
-        match call.take(response)? {
+        let step = call.take(response)?;
+        if let Purpose::Leave(place) = purpose
+            && call.is_reading()
+        {
+            // Who leaves has no use for the rest of what is there.
+            self.observations[place].stand = Stand::Over;
+            self.forget(token);
+            return Ok(());
+        }
+        match step {
             Step::Send => {
                 // The token of an observation is that of its notifications; the rest of the first has another.
-                let is_kept = matches!(purpose, Purpose::Register(place)
-                    if self.observations[place].stand != Stand::Observed);
+                let is_kept = matches!(purpose, Purpose::Register(_) | Purpose::Leave(_));
                 let next = if is_kept { token } else { self.chance.token() };
                 if next != token {
                     self.forget(token);
@@ -268,6 +286,11 @@ impl Conversation {
             }
             Step::Done(response) => {
                 self.done(purpose, response);
+                self.forget(token);
+                Ok(())
+            }
+            Step::Overtaken => {
+                self.overtaken(purpose);
                 self.forget(token);
                 Ok(())
             }
@@ -287,16 +310,18 @@ impl Conversation {
     fn done(&mut self, purpose: Purpose, response: Response) {
         match purpose {
             Purpose::Publish => self.events.push_back(Event::Answered(response)),
+            Purpose::First(place) => {
+                self.events.push_back(Event::Observed(place));
+                let is_news = self.observations[place].is_news(&response);
+                if response.code.is_success() && is_news {
+                    self.message(place, response, true);
+                }
+            }
+            // Refused, though it may have stood before.
             Purpose::Register(place) => {
                 let observation = &mut self.observations[place];
-                if observation.stand == Stand::Observed {
-                    self.events.push_back(Event::Observed(place));
-                    if response.code.is_success() && observation.is_news(&response) {
-                        self.message(place, response, true);
-                    }
-                    return;
-                }
                 observation.stand = Stand::Over;
+                observation.refresh = None;
                 let status = if response.code.is_success() {
                     Status::new(response.code, "it is read, and not observed")
                 } else {
@@ -312,6 +337,25 @@ impl Conversation {
                 self.events.push_back(Event::Incomplete(place, status));
             }
             Purpose::Leave(place) => self.observations[place].stand = Stand::Over,
+        }
+    }
+
+    /// A value has changed again and again while it was fetched. A server that observes tells the newest one by itself.
+    fn overtaken(&mut self, purpose: Purpose) {
+        let text = "it changes faster than its blocks can be fetched";
+        let status = Status::new(Code::CONTENT, text);
+        match purpose {
+            Purpose::First(place) => {
+                self.events.push_back(Event::Observed(place));
+                self.events.push_back(Event::Incomplete(place, status));
+            }
+            Purpose::Rest(place) => self.events.push_back(Event::Incomplete(place, status)),
+            Purpose::Register(place) => {
+                self.observations[place].stand = Stand::Over;
+                self.events.push_back(Event::Over(place, status));
+            }
+            // Neither reads.
+            Purpose::Publish | Purpose::Leave(_) => {}
         }
     }
 
@@ -340,19 +384,26 @@ impl Conversation {
         };
         let topic = response.topic.as_deref().unwrap_or_default();
         // An observer that is to get every message gets old ones too, one confirmable one after the other.
-        let is_ordered = !self.carrier.may_reorder() || (observation.every && response.confirmable);
+        let is_ordered = !self.carrier.may_reorder() || observation.is_owed(&response);
         if !is_ordered && !observation.order.is_newer(topic, number, now) {
             return Ok(());
         }
         observation.told(&response, now, self.chance.next());
         // What is not fetched yet of one before, nobody has any more.
+        let before = self.waiting.len();
         self.waiting
             .retain(|(purpose, _)| *purpose != Purpose::Rest(place));
         let old = self
             .current
             .take_if(|current| current.purpose == Purpose::Rest(place));
-        if let Some(old) = old {
+        if let Some(old) = &old {
             self.carrier.forget(old.token);
+        }
+        let is_lost = old.is_some() || self.waiting.len() < before;
+        if is_lost && self.observations[place].wants_every() {
+            let text = "a newer one came before all of it was there";
+            let status = Status::new(Code::CONTENT, text);
+            self.events.push_back(Event::Incomplete(place, status));
         }
         match response.block2 {
             Some(part) if part.more && response.payload.len() >= part.size() => {
@@ -419,15 +470,16 @@ impl Conversation {
 
     /// Asks whether the gateway is there, and whether it knows what is observed.
     fn ask(&mut self, now: Instant) {
-        let single = |it: &Observation| {
-            it.stand == Stand::Observed && !it.filter.contains(['+', '#']) && it.refresh.is_some()
-        };
-        match self.observations.iter().position(single) {
-            Some(place) if self.is_forgetful => self.register(place),
-            _ => {
-                self.pinged = true;
-                self.carrier.ping(now);
+        let mut asked = false;
+        for place in 0..self.observations.len() {
+            if self.is_forgetful && self.observations[place].may_be_renewed() {
+                self.register(place);
+                asked = true;
             }
+        }
+        if !asked {
+            self.pinged = true;
+            self.carrier.ping(now);
         }
     }
 

@@ -22,12 +22,22 @@ pub(super) enum Stand {
     Over,
 }
 
+/// What the gateway was asked to promise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Promise {
+    /// The newest state.
+    Newest,
+    /// Every message (`qos=1`).
+    Every,
+    /// Every message, and those that are published while nobody observes as well: the observer has a session.
+    Kept,
+}
+
 /// One filter.
 #[derive(Debug)]
 pub(super) struct Observation {
     pub(super) filter: String,
-    /// Every message is asked for, and not only the newest (`qos=1`).
-    pub(super) every: bool,
+    promise: Promise,
     /// The registration.
     pub(super) request: Draft,
     pub(super) token: Token,
@@ -40,11 +50,11 @@ pub(super) struct Observation {
 }
 
 impl Observation {
-    pub(super) fn new(filter: String, mut request: Draft, every: bool, token: Token) -> Self {
+    pub(super) fn new(filter: String, mut request: Draft, promise: Promise, token: Token) -> Self {
         request.token = token;
         Self {
             filter,
-            every,
+            promise,
             request,
             token,
             stand: Stand::Asked,
@@ -52,6 +62,24 @@ impl Observation {
             refresh: None,
             last: None,
         }
+    }
+
+    /// Whether this notification must be told although a newer one was: one that is confirmable comes after the one
+    /// before it was acknowledged, and who acknowledges it has it.
+    pub(super) fn is_owed(&self, response: &Response) -> bool {
+        self.wants_every() && response.confirmable
+    }
+
+    /// Whether the newest state is not enough.
+    pub(super) fn wants_every(&self) -> bool {
+        self.promise != Promise::Newest
+    }
+
+    /// Whether a registration anew does no harm. One with wildcards is told once more of everything that is retained,
+    /// unless it is of a session, in which that was told.
+    pub(super) fn may_be_renewed(&self) -> bool {
+        let is_single = !self.filter.contains(['+', '#']);
+        self.stand == Stand::Observed && (is_single || self.promise == Promise::Kept)
     }
 
     /// Something was told of it; `random` spreads the registrations of clients that were told at once.

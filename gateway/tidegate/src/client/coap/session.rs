@@ -26,13 +26,24 @@ use crate::client::transport::{Dialer, OWN_CERTIFICATE, server_name};
 /// ACK_TIMEOUT (RFC 7252 section 4.8).
 const ACK_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// What a refusal means to who has shown a pre-shared key.
+const WRONG_KEY: &str = "; the key in --psk-file, or its identity, is not one of the server's";
+
+/// What it may mean that a session of DTLS is closed before anything was said in it: in 1.3 the gateway looks at the
+/// certificate when the client has its session already.
+const NO_CERTIFICATE: &str =
+    "; perhaps it asks for a certificate of an authority that it knows: --cert and --key";
+
 /// A gateway that is spoken to.
 pub(super) struct Session {
     pub(super) conversation: Conversation,
     link: Link,
     url: String,
-    /// Anything has come.
+    scheme: CoapScheme,
+    /// The gateway is there.
     is_heard: bool,
+    /// It has said something that is CoAP.
+    has_said: bool,
 }
 
 impl Session {
@@ -48,7 +59,8 @@ impl Session {
             (Carrier::frames(), Link::Stream(Stream::new(stream)))
         };
         let keep_alive = Duration::from_secs(arguments.keepalive.into());
-        let is_forgetful = scheme == CoapScheme::Coap;
+        // Over datagrams an observation may be given up at the other end, also within a session of DTLS.
+        let is_forgetful = scheme.is_udp();
         let now = Instant::now();
         let mut session = Self {
             conversation: Conversation::new(carrier, keep_alive, is_forgetful, now),
@@ -56,6 +68,8 @@ impl Session {
             url: arguments.url.to_string(),
             // Otherwise a handshake has shown it.
             is_heard: scheme != CoapScheme::Coap,
+            has_said: false,
+            scheme,
         };
         let ready = async {
             while !session.conversation.is_ready() {
@@ -86,8 +100,12 @@ impl Session {
         let due = self.conversation.due(Instant::now());
         let result = tokio::select! {
             came = self.link.receive() => {
-                let bytes = came.map_err(|error| lost(&self.url, self.is_heard, error))?;
-                self.is_heard = true;
+                let is_closed_at_once = self.scheme == CoapScheme::Coaps && !self.has_said;
+                let bytes = came.map_err(|error| match error.kind() {
+                    ErrorKind::UnexpectedEof if is_closed_at_once => closed_at_once(&self.url),
+                    _ => lost(&self.url, self.is_heard, error),
+                })?;
+                (self.is_heard, self.has_said) = (true, true);
                 self.conversation.receive(bytes, Instant::now())
             }
             () = wait_until(due) => self.conversation.handle_timeout(Instant::now()),
@@ -130,6 +148,16 @@ fn lost(url: &str, is_heard: bool, error: io::Error) -> ClientError {
             url: url.to_owned(),
             error,
         },
+    }
+}
+
+/// The session was closed before anything was said.
+fn closed_at_once(url: &str) -> ClientError {
+    let text = "the server closed the session before anything was said";
+    ClientError::Dtls {
+        url: url.to_owned(),
+        error: io::Error::new(ErrorKind::UnexpectedEof, text),
+        hint: NO_CERTIFICATE,
     }
 }
 
@@ -214,6 +242,11 @@ async fn dtls(arguments: &ConnectArguments, addresses: &[SocketAddr]) -> Result<
                 Some(tidegate_dtls::client::ClientError::Certificate(
                     rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer),
                 )) if tls.ca.is_none() => OWN_CERTIFICATE,
+                Some(tidegate_dtls::client::ClientError::Alert(alert))
+                    if coap.psk_file.is_some() && alert.may_mean_the_key() =>
+                {
+                    WRONG_KEY
+                }
                 _ => "",
             };
             Err(ClientError::Dtls {

@@ -8,6 +8,7 @@ use tidegate_coap::content_type;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::conversation::Event;
+use super::observation::Promise;
 use super::response::Response;
 use super::session::Session;
 use super::{resource, warn_exhausted};
@@ -114,11 +115,20 @@ async fn open(arguments: &SubscribeArguments, scheme: CoapScheme) -> Result<Sess
     let requests: Vec<_> = filters(arguments)
         .map(|filter| resource::observe(arguments, &filter).map(|request| (filter, request)))
         .collect::<Result<_, _>>()?;
-    let every = arguments.qos != QoS::AtMostOnce;
+    let connect = &arguments.connect;
+    // Who has a key is its identity, without saying so.
+    let is_named = connect.id.is_some() || connect.coap.psk_file.is_some();
+    let promise = match arguments.qos {
+        QoS::AtMostOnce => Promise::Newest,
+        _ if is_named => Promise::Kept,
+        _ => Promise::Every,
+    };
     let mut session = Session::open(&arguments.connect, scheme).await?;
     for (filter, request) in requests {
         let now = std::time::Instant::now();
-        session.conversation.observe(filter, request, every, now)?;
+        session
+            .conversation
+            .observe(filter, request, promise, now)?;
     }
     Ok(session)
 }

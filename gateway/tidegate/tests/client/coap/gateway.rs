@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::run::{Gateway, Subscriber, fails, large, run, works};
+use super::run::{Gateway, SCHEMES, Subscriber, fails, large, run, works};
 
 #[test]
 fn what_is_published_over_coap_is_received_over_coap_and_over_mqtt() {
@@ -61,28 +61,31 @@ fn what_is_published_over_coap_is_received_over_coap_and_over_mqtt() {
 #[test]
 fn each_filter_is_an_observation_and_with_wildcards_the_topic_is_told() {
     let gateway = Gateway::start(&[]);
-    let url = gateway.url("coap");
-    let filters = [
-        "-t", "a/+/c", "-t", "b", "-t", "d/#", "-v", "-n", "5", "-q", "1",
-    ];
-    works(&url, &["pub", "-t", "d/before", "-m", "0", "-r"]);
-    let mut subscriber = Subscriber::begin(&url, &filters);
-    for _ in 0..3 {
-        subscriber.until("subscribed to");
+    for scheme in SCHEMES {
+        let door = gateway.door(scheme);
+        let level = scheme.replace('+', "-");
+        let at = |topic: &str| format!("{level}/{topic}");
+        let [one, literal, all] = ["a/+/c", "b", "d/#"].map(at);
+        let filters = [
+            "-t", &*one, "-t", &literal, "-t", &all, "-v", "-n", "5", "-q", "1",
+        ];
+        door.works(&["pub", "-t", &at("d/before"), "-m", "0", "-r"]);
+        let subscriber = door.observe(&filters);
+        for (topic, payload) in [
+            ("a/1/c", "1"),
+            ("a/b", "no"),
+            ("b", "2"),
+            ("d", "3"),
+            ("d/e//", "4"),
+        ] {
+            door.works(&["pub", "-t", &at(topic), "-m", payload]);
+        }
+        let mut lines: Vec<_> = subscriber.printed().lines().map(str::to_owned).collect();
+        // Between two observations there is no order.
+        lines.sort();
+        let expected = ["a/1/c 1", "b 2", "d 3", "d/before 0", "d/e// 4"];
+        assert_eq!(lines, expected.map(at));
     }
-    for (topic, payload) in [
-        ("a/1/c", "1"),
-        ("a/b", "no"),
-        ("b", "2"),
-        ("d", "3"),
-        ("d/e//", "4"),
-    ] {
-        works(&url, &["pub", "-t", topic, "-m", payload]);
-    }
-    let mut lines: Vec<_> = subscriber.printed().lines().map(str::to_owned).collect();
-    // Between two observations there is no order.
-    lines.sort();
-    assert_eq!(lines, ["a/1/c 1", "b 2", "d 3", "d/before 0", "d/e// 4"]);
 }
 
 #[test]

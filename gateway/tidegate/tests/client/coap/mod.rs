@@ -3,10 +3,15 @@
 
 mod frames;
 mod gateway;
+mod house;
 mod libcoap;
 mod loss;
 mod relay;
+mod renewals;
+mod restarts;
 mod run;
+mod schemes;
 mod script;
 mod scripted;
 mod secure;
+mod sessions;

@@ -105,7 +105,11 @@ impl Relay {
     }
 
     pub(super) fn url(&self) -> String {
-        format!("coap://{}", self.address)
+        self.url_of("coap")
+    }
+
+    pub(super) fn url_of(&self, scheme: &str) -> String {
+        format!("{scheme}://{}", self.address)
     }
 
     pub(super) fn lost(&self) -> u32 {

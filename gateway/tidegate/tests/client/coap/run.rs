@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::process::{Child, ChildStderr, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 /// Longer than anything here takes; a test that waits this long has failed.
@@ -115,12 +116,17 @@ impl Subscriber {
 
     /// The lines that it prints up to this one.
     pub(super) fn lines_until(&mut self, last: &str) -> Vec<String> {
+        self.lines_until_all(&[last.to_owned()])
+    }
+
+    /// The lines that it prints until each of these was among them.
+    pub(super) fn lines_until_all(&mut self, wanted: &[String]) -> Vec<String> {
         let mut stdout = BufReader::new(self.process.0.stdout.take().unwrap());
         let mut lines = Vec::new();
-        while lines.last().is_none_or(|line| line != last) {
+        while !wanted.iter().all(|line| lines.contains(line)) {
             let mut line = String::new();
             let read = stdout.read_line(&mut line).unwrap();
-            assert_ne!(read, 0, "it ended without {last}");
+            assert_ne!(read, 0, "it ended without {wanted:?}: {lines:?}");
             lines.push(line.trim_end().to_owned());
         }
         lines
@@ -158,16 +164,37 @@ impl Subscriber {
     }
 }
 
+/// The listeners of CoAP, by their schemes.
+pub(super) const SCHEMES: [&str; 4] = ["coap", "coaps", "coap+tcp", "coaps+tcp"];
+
 /// A gateway on free ports.
 pub(super) struct Gateway {
     process: Process,
     listeners: serde_json::Value,
     directory: TempDir,
+    settings: Vec<String>,
 }
 
 impl Gateway {
     pub(super) fn start(settings: &[&str]) -> Self {
-        let directory = tempfile::tempdir().unwrap();
+        let listeners = [
+            "mqtt",
+            "mqtts",
+            "ws",
+            "wss",
+            "quic",
+            "coap",
+            "coaps",
+            "coap_tcp",
+            "coaps_tcp",
+        ];
+        let anywhere = listeners.map(|listener| format!("listeners.{listener}.bind=127.0.0.1:0"));
+        let settings = settings.iter().map(|it| (*it).to_owned());
+        let settings = anywhere.into_iter().chain(settings).collect();
+        Self::start_in(tempfile::tempdir().unwrap(), settings)
+    }
+
+    fn start_in(directory: TempDir, settings: Vec<String>) -> Self {
         let ready = directory.path().join("ready.json");
         let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
         command
@@ -178,21 +205,7 @@ impl Gateway {
             .args(["--set", "telemetry.log=error"])
             .arg("--ready-file")
             .arg(&ready);
-        for listener in [
-            "mqtt",
-            "mqtts",
-            "ws",
-            "wss",
-            "quic",
-            "coap",
-            "coaps",
-            "coap_tcp",
-            "coaps_tcp",
-        ] {
-            let bind = format!("listeners.{listener}.bind=127.0.0.1:0");
-            command.args(["--set", &bind]);
-        }
-        for setting in settings {
+        for setting in &settings {
             command.args(["--set", setting]);
         }
         let mut process = Process::start(&mut command);
@@ -208,22 +221,60 @@ impl Gateway {
             process,
             listeners: file["listeners"].clone(),
             directory,
+            settings,
         }
     }
 
+    /// Ends it with this signal, waits until `meanwhile` returns, and starts it again at the same addresses with the same
+    /// data.
+    pub(super) fn restart(mut self, signal: Signal, meanwhile: impl FnOnce()) -> Self {
+        let pid = Pid::from_child(&self.process.0);
+        kill_process(pid, signal).unwrap();
+        self.process.0.wait().unwrap();
+        meanwhile();
+        std::fs::remove_file(self.directory.path().join("ready.json")).unwrap();
+        for (name, listener) in self.listeners.as_object().unwrap() {
+            let address = listener["address"].as_str().unwrap();
+            if name != "http" {
+                let bind = format!("listeners.{name}.bind={address}");
+                self.settings.push(bind);
+            }
+        }
+        Self::start_in(self.directory, self.settings)
+    }
+
+    /// The listener of this scheme, and what it takes to trust the gateway's local certificate where there is one.
+    pub(super) fn door(&self, scheme: &str) -> Door {
+        let options = match scheme {
+            "coaps" | "coaps+tcp" => vec!["--ca".to_owned(), self.authority()],
+            _ => Vec::new(),
+        };
+        Door {
+            url: self.url(scheme),
+            options,
+        }
+    }
+
+    /// The file with the authority of the local certificate.
+    pub(super) fn authority(&self) -> String {
+        let path = self.directory.path().join("tidegate-data/tls/ca.crt");
+        path.to_str().unwrap().to_owned()
+    }
+
     pub(super) fn address(&self, listener: &str) -> SocketAddr {
+        let listener = listener.replace('+', "_");
         let address = self.listeners[listener]["address"].as_str().unwrap();
         address.parse().unwrap()
     }
 
-    pub(super) fn url(&self, listener: &str) -> String {
-        format!("{listener}://{}", self.address(listener))
+    pub(super) fn url(&self, scheme: &str) -> String {
+        format!("{scheme}://{}", self.address(scheme))
     }
 
     /// Asks it to end, and waits until it has.
     pub(super) fn stop(mut self) {
-        let pid = rustix::process::Pid::from_child(&self.process.0);
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        let pid = Pid::from_child(&self.process.0);
+        kill_process(pid, Signal::TERM).unwrap();
         assert!(self.process.0.wait().unwrap().success());
     }
 
@@ -245,6 +296,37 @@ impl Gateway {
         let mut file = std::fs::File::create(&path).unwrap();
         file.write_all(content).unwrap();
         path.to_str().unwrap().to_owned()
+    }
+}
+
+/// A listener, and what its clients are told besides.
+pub(super) struct Door {
+    pub(super) url: String,
+    pub(super) options: Vec<String>,
+}
+
+impl Door {
+    fn with<'a>(&'a self, arguments: &[&'a str]) -> Vec<&'a str> {
+        let options = self.options.iter().map(String::as_str);
+        arguments.iter().copied().chain(options).collect()
+    }
+
+    #[track_caller]
+    pub(super) fn works(&self, arguments: &[&str]) -> String {
+        works(&self.url, &self.with(arguments))
+    }
+
+    #[track_caller]
+    pub(super) fn fails(&self, arguments: &[&str], code: i32, text: &str) {
+        fails(&self.url, &self.with(arguments), code, text);
+    }
+
+    pub(super) fn observe(&self, arguments: &[&str]) -> Subscriber {
+        Subscriber::start(&self.url, &self.with(arguments))
+    }
+
+    pub(super) fn begin(&self, arguments: &[&str]) -> Subscriber {
+        Subscriber::begin(&self.url, &self.with(arguments))
     }
 }
 

@@ -1,75 +1,12 @@
 //! DTLS, TCP and TLS, against libcoap's example server with OpenSSL and with GnuTLS.
 
-use std::fs;
 use std::net::UdpSocket;
-use std::path::PathBuf;
 
-use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
-    KeyPair,
-};
-use tempfile::TempDir;
-
+use super::house::{House, KEY};
 use super::libcoap::{server, speaks_of, speaks_with};
 use super::run::{fails, large, works};
 
 const SERVERS: [&str; 2] = ["coap-server-openssl", "coap-server-gnutls"];
-const KEY: &str = "0123456789abcdef";
-
-/// An authority, a server's certificate for 127.0.0.1, a client's, and keys.
-struct House {
-    directory: TempDir,
-}
-
-impl House {
-    fn new() -> Self {
-        let house = Self {
-            directory: tempfile::tempdir().unwrap(),
-        };
-        let authority = |name: &str| {
-            let mut params = CertificateParams::new(Vec::new()).unwrap();
-            params.distinguished_name.push(DnType::CommonName, name);
-            params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-            let ca = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
-            house.write(name, &ca.pem());
-            ca
-        };
-        authority("other.pem");
-        let ca = authority("ca.pem");
-        for (name, subject, usage) in [
-            ("server", "127.0.0.1", ExtendedKeyUsagePurpose::ServerAuth),
-            ("client", "meter-7", ExtendedKeyUsagePurpose::ClientAuth),
-        ] {
-            let mut params = CertificateParams::new(vec![subject.to_owned()]).unwrap();
-            params.extended_key_usages = vec![usage];
-            let key = KeyPair::generate().unwrap();
-            let certificate = params.signed_by(&key, &ca).unwrap();
-            house.write(&format!("{name}.crt"), &certificate.pem());
-            house.write(&format!("{name}.key"), &key.serialize_pem());
-        }
-        let hexadecimal: String = KEY.bytes().map(|byte| format!("{byte:02x}")).collect();
-        let wrong = "00".repeat(16);
-        house.write(
-            "keys",
-            &format!("# pumps\npump-7:{hexadecimal}\nnobody:{wrong}\n"),
-        );
-        house.write("key", &format!("pump-7:{hexadecimal}\n"));
-        house
-    }
-
-    fn write(&self, name: &str, text: &str) {
-        fs::write(self.path(name), text).unwrap();
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.directory.path().join(name)
-    }
-
-    /// The path as an argument.
-    fn at(&self, name: &str) -> String {
-        self.path(name).to_str().unwrap().to_owned()
-    }
-}
 
 const PUBLISH: [&str; 5] = ["pub", "-t", "a", "-m", "x"];
 
