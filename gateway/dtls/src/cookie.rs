@@ -26,7 +26,8 @@ const NO_PADDING: u16 = u16::MAX;
 
 /// Makes cookies and knows its own.
 ///
-/// A cookie is an HMAC over the address, the time and the hello that had no cookie. So a cookie of DTLS 1.3 also
+/// A cookie is an HMAC over the address, the time and the hello that had no cookie, or, in DTLS 1.2, that part of it
+/// that stays as it was (RFC 6347 section 4.2.1). So a cookie of DTLS 1.3 also
 /// proves that this hello was restored, to the byte, from the one that has the cookie; that takes the length of its
 /// padding, which stands in the cookie, too.
 pub(crate) struct Cookies {
@@ -56,7 +57,7 @@ impl Cookies {
         let (padding, mac) = cookie.split_at_mut(COOKIE - MAC);
         padding.copy_from_slice(&hello.padding.unwrap_or(NO_PADDING).to_be_bytes());
         let period = self.period(now);
-        let tag = self.tag(peer, choice, padding, body_of(scratch), period);
+        let tag = self.tag(peer, choice, padding, bound(hello, choice, scratch), period);
         mac.copy_from_slice(&tag.as_ref()[..MAC]);
         cookie
     }
@@ -85,7 +86,7 @@ impl Cookies {
             .into_iter()
             .flatten()
             .any(|period| {
-                let tag = self.tag(peer, choice, padding, body_of(scratch), period);
+                let tag = self.tag(peer, choice, padding, bound(hello, choice, scratch), period);
                 constant_time::verify_slices_are_equal(mac, &tag.as_ref()[..MAC]).is_ok()
             })
     }
@@ -122,6 +123,12 @@ impl Cookies {
         context.update(hello);
         context.sign()
     }
+}
+
+/// What a cookie is of in a hello that was written without one.
+fn bound<'a>(hello: &Hello<'_>, choice: Option<Choice>, written: &'a [u8]) -> &'a [u8] {
+    let body = body_of(written);
+    body.get(..hello.bound_len(choice)).unwrap_or(body)
 }
 
 /// How long the padding of the first hello was.

@@ -137,6 +137,29 @@ fn rfc6347_4_2_1_a_cookie_of_dtls_1_2_that_is_too_old_is_replaced() {
 }
 
 #[test]
+fn rfc6347_4_2_1_extensions_may_change_with_the_cookie_of_dtls_1_2() {
+    // A client that speaks DTLS 1.3 too leaves that out once it is asked for a cookie of DTLS 1.2.
+    let mut house = House::new();
+    let leaf = house.authority.issue(&client_named("pump-7"));
+    house.settings.certificate = None;
+    let mut wire = house.wire(Settings::default());
+    let mut client = Client::either(address(CLIENT), &leaf, wire.now);
+    let hello = client.output(wire.now).remove(0);
+    let request = wire.receive(client.address, &hello).remove(0);
+    client.input(&request, wire.now);
+    let second = client.output(wire.now).remove(0);
+    assert!(
+        second.len() < hello.len() + 32,
+        "something is left out for the cookie"
+    );
+    let answer = wire.receive(client.address, &second).remove(0);
+    // A fatal alert: handshake_failure, as there is only a key here, which this client has not.
+    assert_eq!((answer[0], &answer[13..]), (21, &[2, 40][..]));
+    assert_eq!(wire.dropped(Dropped::BadCookie), 0);
+    assert_eq!(wire.failures(Failure::NoCommonSuite), 1);
+}
+
+#[test]
 fn rfc6347_4_2_4_handshakes_survive_any_datagram_that_is_lost_repeated_or_late() {
     let house = House::mutual();
     for fate in [Fate::Lost, Fate::Twice, Fate::Later] {
