@@ -7,6 +7,7 @@
 //!
 //! Environment:
 //! - `TIDEGATE_BIN`: the gateway's binary; without it `cargo build -p tidegate` makes one.
+//! - `TIDEGATE_FLOWSDK_PEER`: the binary of `tests/flowsdk-peer`; the same holds for it.
 //! - `TIDEGATE_TEST_ADDRESS`: `host:port` of an MQTT broker that already runs, of any make. Tests that
 //!   need a configuration of their own, or that start and stop the gateway, say so and return.
 //! - `TIDEGATE_TEST_MQTTS`, `TIDEGATE_TEST_WS`, `TIDEGATE_TEST_WSS`: where such a broker speaks MQTT over
@@ -28,7 +29,7 @@ mod tls;
 pub mod websocket;
 pub mod wire;
 
-pub use binary::tidegate;
+pub use binary::{flowsdk_peer, tidegate};
 pub use gateway::{Gateway, eventually};
 pub use http::{Response, get, try_get};
 pub use names::unique;

@@ -42,6 +42,8 @@ pub(super) fn test_targets(place: &Place) -> Result<Vec<String>> {
 pub(super) struct Built {
     /// The gateway.
     pub(super) gateway: PathBuf,
+    /// EMQX's client with MQTT over QUIC, which is no member of the workspace.
+    flowsdk: PathBuf,
     /// The suite of each test executable: `router/bus:shared` of `shared-0a1b2c`. Two packages may
     /// have suites of one name.
     suites: BTreeMap<String, String>,
@@ -99,7 +101,41 @@ pub(super) fn build(place: &Place) -> Result<Built> {
         suites.insert(file, format!("{package}:{suite}"));
     }
     let gateway = gateway.context("cargo built no executable called tidegate")?;
-    Ok(Built { gateway, suites })
+    let flowsdk = flowsdk(place)?;
+    Ok(Built {
+        gateway,
+        flowsdk,
+        suites,
+    })
+}
+
+/// Builds `tests/flowsdk-peer`; its `Cargo.toml` says why it is beside the workspace.
+fn flowsdk(place: &Place) -> Result<PathBuf> {
+    let output = cargo(place)
+        .args([
+            "build",
+            "--locked",
+            "--message-format",
+            "json-render-diagnostics",
+        ])
+        .arg("--manifest-path")
+        .arg(place.root.join("tests/flowsdk-peer/Cargo.toml"))
+        .arg("--target-dir")
+        .arg(&place.target)
+        .stderr(Stdio::inherit())
+        .output()?;
+    ensure!(
+        output.status.success(),
+        "cargo build of flowsdk-peer ended with {}",
+        output.status
+    );
+    let messages = String::from_utf8_lossy(&output.stdout);
+    let executable = messages
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+        .filter(|message| message["target"]["name"] == "flowsdk-peer")
+        .find_map(|message| message["executable"].as_str().map(PathBuf::from));
+    executable.context("cargo built no executable called flowsdk-peer")
 }
 
 /// Every suite of the workspace.
@@ -169,7 +205,10 @@ fn read(
 ) -> Result<()> {
     let mut reader = Reader::new(&built.suites);
     let mut failed = Failures::default();
-    let status = stream::lines(command.env("TIDEGATE_BIN", &built.gateway), |line| {
+    command
+        .env("TIDEGATE_BIN", &built.gateway)
+        .env("TIDEGATE_FLOWSDK_PEER", &built.flowsdk);
+    let status = stream::lines(command, |line| {
         reader.line(line);
         failed.line(line);
     })?;
