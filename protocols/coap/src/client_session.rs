@@ -23,7 +23,8 @@
 //! 3. As many messages are taken from the session as its window allows for, and no more than [`MOST_TAKEN`] bytes; the
 //!    rest waits there, within its limits.
 //! 4. A message for a subscription that was not registered anew waits for [`GRACE`]: who has started anew registers
-//!    one observation after another. Then it is dropped, and counted.
+//!    one observation after another. Then it is dropped, and counted; as is a large one of which no more was fetched
+//!    for the life of an exchange.
 //!
 //! The identifier of a subscription (MQTT 5.0 section 3.8.2.1.2) is a hash of its filter, so that what was queued
 //! before a restart finds its observation after it.
@@ -440,6 +441,15 @@ impl Attached {
         }
         for taken in &settled {
             self.settle(bus, taken);
+        }
+    }
+
+    /// The client has fetched no more of a large message for as long as it might: it is lost to it.
+    pub(crate) fn not_fetched(&mut self, bus: &Bus, identifier: u32, number: u64) {
+        let before = self.taken.len();
+        self.received(bus, identifier, Some(number));
+        if self.taken.len() < before {
+            bus.count_unsent(self.attachment.session(), DropReason::Unobserved, 1);
         }
     }
 

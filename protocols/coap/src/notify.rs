@@ -353,9 +353,8 @@ impl Server {
         if !confirmable && peer.pace(now).is_some() {
             return false;
         }
-        if watch.member.is_some() {
-            // The client has had its time to fetch the rest of the one before.
-            self.received(place, now);
+        if watch.is_fetching() {
+            self.not_fetched(place, now);
         }
         let watch = &mut self.watches[place];
         let Some(message) = watch.observation.take() else {
@@ -593,9 +592,13 @@ impl Server {
             self.ping(at, now, out);
         }
         if self.peers.contains(at) {
-            for place in &self.peers[at].watches {
-                let last = &mut self.watches[*place].last;
-                last.take_if(|parted| now.duration_since(parted.moved) >= EXCHANGE_LIFETIME);
+            for place in self.peers[at].watches.clone() {
+                let last = &mut self.watches[place].last;
+                let over =
+                    last.take_if(|parted| now.duration_since(parted.moved) >= EXCHANGE_LIFETIME);
+                if over.is_some_and(|parted| !parted.is_whole) {
+                    self.not_fetched(place, now);
+                }
             }
             self.pump(at, now, out);
         }

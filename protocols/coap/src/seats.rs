@@ -240,6 +240,19 @@ impl Server {
         }
     }
 
+    /// The client has fetched no more of what it was sent last by this observation, for as long as it might.
+    pub(crate) fn not_fetched(&mut self, watch: usize, now: Instant) {
+        let member = self.watches.get_mut(watch);
+        let Some(member) = member.and_then(|watch| watch.member.as_mut()) else {
+            return;
+        };
+        let (session, identifier) = (member.session, member.identifier);
+        if let Some(number) = member.sent() {
+            self.client_sessions[session].not_fetched(&self.bus, identifier, number);
+            self.draw(session, now);
+        }
+    }
+
     // ---- ends -------------------------------------------------------------------------------
 
     /// The observation that was at `place` has ended, which was one of the session at the place `session`.

@@ -7,10 +7,18 @@ use tidegate_bus::{QoS, StoredMessage, Subscription, TopicFilter};
 
 use crate::client_session::{Member, Observed};
 use crate::codec::Token;
+use crate::duplicates::EXCHANGE_LIFETIME;
 use crate::observation::Observation;
 
-/// How long a client may take from one block of a notification to the next before it is told something newer.
-const FETCH: Duration = Duration::from_secs(10);
+/// How long a client may take from one block of a notification to the next before it is told something newer. In a
+/// session nothing is passed over: there it has as long as the rest may be fetched at all.
+pub(crate) const fn patience(is_of_session: bool) -> Duration {
+    if is_of_session {
+        EXCHANGE_LIFETIME
+    } else {
+        Duration::from_secs(10)
+    }
+}
 
 /// An observation, as the listener has it.
 pub(crate) struct Watch {
@@ -54,7 +62,7 @@ impl Watch {
     /// Until when the next notification waits for the client to fetch the rest of the one before.
     pub(crate) fn busy_until(&self) -> Option<Instant> {
         let parted = self.last.as_ref().filter(|parted| !parted.is_whole)?;
-        Some(parted.moved + FETCH)
+        Some(parted.moved + patience(self.member.is_some()))
     }
 }
 

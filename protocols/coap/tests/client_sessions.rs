@@ -284,6 +284,63 @@ fn rfc_7959_3_4_a_large_message_is_acknowledged_when_its_rest_was_fetched() {
     assert_eq!(pending(&net, "pump"), 0);
 }
 
+/// Waits, second by second; acknowledges notifications, of which it gives the texts, and answers pings.
+fn wait(net: &mut Net, seconds: u64) -> Vec<String> {
+    let mut texts = Vec::new();
+    for _ in 0..seconds {
+        for sent in net.advance(Duration::from_secs(1)) {
+            if sent.is_empty_of(MessageType::Confirmable) {
+                net.reset(&sent);
+            } else {
+                texts.push(sent.text());
+                net.acknowledge(&sent);
+            }
+        }
+    }
+    texts
+}
+
+#[test]
+fn rfc_7959_3_4_a_client_that_pauses_between_blocks_loses_nothing() {
+    let mut net = net();
+    observe(&mut net, 1, PUMP, b"t");
+    let large = "x".repeat(3_000);
+    let told = one(publish(&mut net, "a", &large, QoS::AtLeastOnce));
+    net.acknowledge(&told);
+    assert!(publish(&mut net, "a", "next", QoS::AtLeastOnce).is_empty());
+    let part = |num| get(PUMP).block(number::BLOCK2, num, false, 1_024);
+    for num in [1, 2] {
+        // A fifth of all datagrams is lost on the way, say.
+        let waited = net.advance(Duration::from_secs(100));
+        assert!(
+            waited.iter().all(|sent| sent.text().is_empty()),
+            "a ping at most"
+        );
+        for ping in waited {
+            net.reset(&ping);
+        }
+        assert_eq!(pending(&net, "pump"), 2);
+        let sent = net.send(1, &part(num).bytes());
+        if num == 2 {
+            assert_eq!(sent.last().unwrap().text(), "next");
+        }
+    }
+    assert_eq!(pending(&net, "pump"), 1);
+    assert_eq!(net.bus.counters().drops.get(DropReason::Unobserved), 0);
+}
+
+#[test]
+fn rfc_7959_3_4_what_is_not_fetched_is_dropped_at_last_and_counted() {
+    let mut net = net();
+    observe(&mut net, 1, PUMP, b"t");
+    let told = one(publish(&mut net, "a", &"x".repeat(3_000), QoS::AtLeastOnce));
+    net.acknowledge(&told);
+    publish(&mut net, "a", "next", QoS::AtLeastOnce);
+    assert_eq!(wait(&mut net, 300), ["next"]);
+    assert_eq!(net.bus.counters().drops.get(DropReason::Unobserved), 1);
+    assert_eq!(pending(&net, "pump"), 0);
+}
+
 #[test]
 fn a_message_comes_once_to_each_of_two_observations_and_is_acknowledged_by_both() {
     let mut net = net();

@@ -41,13 +41,17 @@ def coap_client(*arguments, **options):
 class Observer:
     """coap-client-notls that observes; what it writes comes byte by byte."""
 
-    def __init__(self, broker, url, *options, resumes=False):
-        before = broker.metric("tidegate_subscriptions")
+    def __init__(self, broker, url, *options):
+        def answers():
+            counted = {"listener": "coap", "class": "2"}
+            return broker.metric("tidegate_coap_responses_total", **counted)
+
+        # It observes when it is answered. A count of observers would go down when an earlier one is gone.
+        before = answers()
         self.process = subprocess.Popen(
             ["coap-client-notls", "-m", "get", "-s", "60", *options, url], stdout=subprocess.PIPE
         )
-        # A session that goes on has its subscription.
-        until(lambda: resumes or broker.metric("tidegate_subscriptions") > before)
+        until(lambda: answers() > before)
 
     def read(self, size):
         return self.process.stdout.read(size)
@@ -137,13 +141,12 @@ def test_libcoap_observes_with_wildcards_and_begins_with_what_is_retained(broker
 def test_libcoap_comes_back_to_its_session_after_it_and_the_gateway_were_gone(tmp_path, topic, qos):
     directory = tmp_path / "gateway"
 
-    def observer(broker, resumes):
+    def observer(broker):
         host, port = broker.address("coap")
-        url = f"coap://{host}:{port}/ps/{topic}?c=pump&qos={qos}"
-        return Observer(broker, url, resumes=resumes)
+        return Observer(broker, f"coap://{host}:{port}/ps/{topic}?c=pump&qos={qos}")
 
     with running(directory, "") as broker, Mqtt(broker) as sender:
-        with observer(broker, resumes=False) as client:
+        with observer(broker) as client:
             sender.publish(topic, "1;", qos)
             assert client.read(2) == b"1;"
         # The client was killed and has said nothing.
@@ -152,7 +155,7 @@ def test_libcoap_comes_back_to_its_session_after_it_and_the_gateway_were_gone(tm
     with running(directory, "") as broker, Mqtt(broker) as sender:
         assert broker.metric("tidegate_subscriptions") == 1
         sender.publish(topic, "4;", qos)
-        with observer(broker, resumes=True) as client:
+        with observer(broker) as client:
             assert client.read(3_006) == b"2;" + body(3_000) + b"3;4;"
             until(lambda: broker.metric("tidegate_messages_pending") == 0)
 

@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::task::Waker;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use slab::Slab;
 use tidegate_bus::{QoS, StoredMessage, Subscription, SubscriptionOptions, Ticket, TopicFilter};
@@ -20,13 +20,11 @@ use crate::metrics::Cancel;
 use crate::observation::Observation;
 use crate::ready::Ready;
 use crate::topics::NO_IDENTIFIER;
+use crate::watch::patience;
 
 /// The number in the answer to a registration; notifications have others (RFC 7641 section 3.4). Over a stream a client
 /// does not look at them (RFC 8323 section 7.1).
 pub(super) const REGISTERED: u32 = 1;
-
-/// How long a client may take from one block of a notification to the next before it is told something newer.
-const FETCH: Duration = Duration::from_secs(10);
 
 /// Places in a list that is empty, without being given back.
 const KEPT: usize = 8;
@@ -92,9 +90,10 @@ impl Watch {
     }
 
     fn is_busy(&self, now: Instant) -> bool {
+        let patience = patience(self.member.is_some());
         self.last
             .as_ref()
-            .is_some_and(|parted| !parted.is_whole && parted.moved + FETCH > now)
+            .is_some_and(|parted| !parted.is_whole && parted.moved + patience > now)
     }
 }
 
@@ -127,9 +126,11 @@ impl Observing {
     pub(super) fn expire(&mut self, now: Instant) {
         for (_, watch) in &mut self.watches {
             let expired = |parted: &mut Parted| parted.moved + EXCHANGE_LIFETIME <= now;
-            if let Some(parted) = watch.last.take_if(expired) {
-                // The client has had its time.
-                has_gone(&mut self.seats, watch.member.as_deref(), parted.number);
+            if let Some(parted) = watch.last.take_if(expired)
+                && let (Some(seats), Some(member), Some(number)) =
+                    (&mut self.seats, &watch.member, parted.number)
+            {
+                seats.not_fetched(&self.endpoint.bus, member, number);
             }
         }
         if let Some(seats) = &mut self.seats {
@@ -355,9 +356,13 @@ impl Observing {
         });
         std::mem::swap(&mut watch.last, &mut last);
         let member = watch.member.as_deref();
-        // The client has had its time to fetch the rest of the one before.
-        let before = last.and_then(|before| before.number);
-        has_gone(&mut self.seats, member, before);
+        if let (Some(seats), Some(member), Some(before)) = (
+            &mut self.seats,
+            member,
+            last.and_then(|before| before.number),
+        ) {
+            seats.not_fetched(&self.endpoint.bus, member, before);
+        }
         has_gone(&mut self.seats, member, number.filter(|_| !is_parted));
     }
 

@@ -132,6 +132,12 @@ impl Seats {
         attached.received(bus, member.identifier, Some(number));
     }
 
+    /// The client has fetched no more of an observation's message with this number for as long as it might.
+    pub(super) fn not_fetched(&mut self, bus: &Bus, member: &Member, number: u64) {
+        let attached = &mut self.sessions[member.session].attached;
+        attached.not_fetched(bus, member.identifier, number);
+    }
+
     /// Whether something was sent behind which no ping has gone.
     pub(super) fn is_to_ask(&self) -> bool {
         let mut sessions = self.sessions.iter();
