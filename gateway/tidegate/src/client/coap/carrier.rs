@@ -128,6 +128,14 @@ impl Carrier {
         }
     }
 
+    /// All that has come was taken: who has asked for that hears it.
+    pub(super) fn processed(&mut self) {
+        match self {
+            Self::Datagrams(..) => {}
+            Self::Frames(frames) => frames.processed(),
+        }
+    }
+
     /// The next bytes for the gateway.
     pub(super) fn output(&mut self) -> Option<Vec<u8>> {
         match self {

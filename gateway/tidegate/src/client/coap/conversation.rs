@@ -490,6 +490,9 @@ impl Conversation {
 
     /// The next bytes for the gateway: a datagram where there are datagrams.
     pub(super) fn output(&mut self) -> Option<Vec<u8>> {
+        if self.events.is_empty() {
+            self.carrier.processed();
+        }
         self.carrier.output()
     }
 

@@ -35,6 +35,8 @@ pub(super) struct Frames {
     /// Since when the answer to a request is waited for.
     asked: Option<(Token, Instant)>,
     pinged: Option<Instant>,
+    /// Pings that have asked for Custody: they are answered when all that came before was taken (section 5.4.1).
+    custody: Vec<Token>,
     /// Why the gateway wants to end: with what is under way it may go on (section 5.5).
     is_released: bool,
 }
@@ -56,6 +58,7 @@ impl Frames {
             expected: BTreeSet::new(),
             asked: None,
             pinged: None,
+            custody: Vec::new(),
             is_released: false,
         }
     }
@@ -125,6 +128,7 @@ impl Frames {
                             block_wise: csm.block_wise || before.block_wise,
                         });
                     }
+                    Signal::Ping { custody: true } => self.custody.push(token),
                     Signal::Ping { custody } => {
                         Signal::Pong { custody }.write(token, &mut self.out);
                     }
@@ -171,6 +175,13 @@ impl Frames {
             return Err(GaveUp::Request);
         }
         Ok(())
+    }
+
+    /// All that has come was taken.
+    pub(super) fn processed(&mut self) {
+        for token in self.custody.drain(..) {
+            Signal::Pong { custody: true }.write(token, &mut self.out);
+        }
     }
 
     /// The next bytes for the gateway.
