@@ -314,5 +314,18 @@ impl Gateway {
         }
         let sessions = self.bus.sessions().len();
         assert_eq!(sessions, 0, "a session is kept for ever");
+        let filter = TopicFilter::new("#").expect("a filter");
+        for message in self.bus.retained(&filter) {
+            self.publish(&Said {
+                topic: message.topic().to_owned(),
+                payload: Vec::new(),
+                retain: true,
+            });
+        }
+        assert_eq!(
+            self.bus.memory().used(),
+            0,
+            "memory that nobody uses is charged"
+        );
     }
 }

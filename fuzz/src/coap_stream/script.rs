@@ -222,7 +222,9 @@ impl Scenario {
             // The same once more, or something else in place of it. What a refusal would mean for what was observed
             // before is said nowhere.
             ask.token = watch.token.clone();
-            return self.ask(of, ask);
+            self.ask(of, ask);
+            // Before anything else is published.
+            return self.send(of, usize::MAX);
         }
         match how & 7 {
             0 => ask.queries.push("qos=1"),
