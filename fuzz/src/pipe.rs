@@ -7,19 +7,24 @@ use std::task::{Context, Poll, Waker};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-#[derive(Default)]
 struct State {
     to_gateway: Vec<u8>,
     taken: usize,
     client_closed: bool,
     from_gateway: Vec<u8>,
+    /// Bytes that the gateway may be ahead of what the client takes.
+    window: usize,
     gateway_closed: bool,
     reader: Option<Waker>,
+    writer: Option<Waker>,
 }
 
 impl State {
     fn wake(&mut self) {
-        if let Some(waker) = self.reader.take() {
+        for waker in [self.reader.take(), self.writer.take()]
+            .into_iter()
+            .flatten()
+        {
             waker.wake();
         }
     }
@@ -35,9 +40,23 @@ fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
     state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A stream.
+/// A stream whose client takes everything at once.
 pub(crate) fn pipe() -> (Client, Gateway) {
-    let state = Arc::new(Mutex::default());
+    narrow_pipe(usize::MAX)
+}
+
+/// A stream on which so many bytes wait for the client at the most.
+pub(crate) fn narrow_pipe(window: usize) -> (Client, Gateway) {
+    let state = Arc::new(Mutex::new(State {
+        to_gateway: Vec::new(),
+        taken: 0,
+        client_closed: false,
+        from_gateway: Vec::new(),
+        window,
+        gateway_closed: false,
+        reader: None,
+        writer: None,
+    }));
     (Client(Arc::clone(&state)), Gateway(state))
 }
 
@@ -55,7 +74,11 @@ impl Client {
 
     /// Takes what the gateway has written.
     pub(crate) fn receive(&self, into: &mut Vec<u8>) {
-        into.append(&mut lock(&self.0).from_gateway);
+        let mut state = lock(&self.0);
+        into.append(&mut state.from_gateway);
+        if let Some(waker) = state.writer.take() {
+            waker.wake();
+        }
     }
 
     /// Whether the gateway has closed the stream.
@@ -99,15 +122,21 @@ impl AsyncRead for Gateway {
 impl AsyncWrite for Gateway {
     fn poll_write(
         self: Pin<&mut Self>,
-        _cx: &mut Context<'_>,
+        cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         let mut state = lock(&self.0);
         if state.client_closed {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
-        state.from_gateway.extend_from_slice(buf);
-        Poll::Ready(Ok(buf.len()))
+        let room = state.window - state.from_gateway.len();
+        if room == 0 && !buf.is_empty() {
+            state.writer = Some(cx.waker().clone());
+            return Poll::Pending;
+        }
+        let len = buf.len().min(room);
+        state.from_gateway.extend_from_slice(&buf[..len]);
+        Poll::Ready(Ok(len))
     }
 
     fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -57,6 +57,11 @@ fn coap_server() {
 }
 
 #[test]
+fn coap_stream() {
+    replay("coap_stream");
+}
+
+#[test]
 fn codec_v31() {
     replay("codec_v31");
 }
@@ -89,6 +94,11 @@ fn connection_across_versions() {
 #[test]
 fn differential() {
     replay("differential");
+}
+
+#[test]
+fn http_api() {
+    replay("http_api");
 }
 
 #[test]

@@ -34,10 +34,12 @@ mod probes;
 mod process;
 mod routes;
 mod server;
+mod service;
 mod v1;
 
 pub use health::{Check, Health};
 pub use process::register_process;
 pub use prometheus_client::registry::Registry;
 pub use server::{Server, Settings};
+pub use service::Service;
 pub use v1::{Api, ApiCounters, ApiSettings, StreamEnd};

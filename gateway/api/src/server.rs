@@ -1,4 +1,4 @@
-//! The HTTP/1.1 server: sockets on one side, the router on the other.
+//! The HTTP/1.1 server: sockets on one side, the [`Service`] on the other.
 //!
 //! Whoever connects gets a bounded share: so many connections at once, so long for a request's
 //! head, so much of it, and so long for a connection as a whole, because a peer that does not read
@@ -12,10 +12,8 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use axum::body::Body;
 use axum::http::Request;
-use axum::response::Response;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -26,12 +24,11 @@ use tidegate_tcp::SocketOptions;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
-use tower::ServiceExt;
 
 use crate::connection::Connection;
 use crate::health::Health;
-use crate::routes;
-use crate::v1::{self, Api};
+use crate::service::Service;
+use crate::v1::Api;
 
 /// Most bytes of a request's head.
 const MAX_HEAD_BYTES: usize = 32 << 10;
@@ -82,11 +79,7 @@ pub struct Server {
 
 /// What all connections share.
 struct Shared {
-    router: Router,
-    /// Of `/api`.
-    api: Router,
-    counters: Api,
-    gate: Gate,
+    service: Service,
     http: http1::Builder,
     max_connection_age: Duration,
     close_timeout: Duration,
@@ -134,10 +127,12 @@ impl Server {
             .max_header_size(MAX_HEAD_BYTES)
             .max_buf_size(MAX_BUFFER_BYTES);
         let shared = Arc::new(Shared {
-            router: routes::router(health, registry),
-            api: v1::router(api.clone()),
-            counters: api.clone(),
-            gate: Gate::new(allowed_hosts, allowed_origins),
+            service: Service::new(
+                health,
+                registry,
+                &api,
+                Gate::new(allowed_hosts, allowed_origins),
+            ),
             http,
             max_connection_age,
             close_timeout,
@@ -182,7 +177,9 @@ impl Shared {
         let connection = Arc::new(Connection::new(peer));
         let service = service_fn(|request: Request<Incoming>| {
             let connection = Arc::clone(&connection);
-            async move { Ok::<_, Infallible>(self.respond(request, local, connection).await) }
+            let request = request.map(Body::new);
+            let responding = self.service.respond_on(request, local.ip(), connection);
+            async move { Ok::<_, Infallible>(responding.await) }
         });
         let serving = self.http.serve_connection(TokioIo::new(stream), service);
         let mut serving = pin!(serving);
@@ -200,34 +197,6 @@ impl Shared {
         if let Ok(ended) = tokio::time::timeout(self.close_timeout, serving).await {
             report(ended);
         }
-    }
-
-    async fn respond(
-        &self,
-        request: Request<Incoming>,
-        local: SocketAddr,
-        connection: Arc<Connection>,
-    ) -> Response {
-        let (mut parts, body) = request.into_parts();
-        let of_api = v1::is_below(parts.uri.path());
-        let response = if let Err(refusal) = self.gate.check(&parts, local.ip()) {
-            tracing::debug!(?refusal, "An HTTP request was refused.");
-            if of_api {
-                v1::refuse(&refusal)
-            } else {
-                routes::problem(refusal.status(), &refusal.explain("http"))
-            }
-        } else if of_api {
-            parts.extensions.insert(connection);
-            let request = Request::from_parts(parts, Body::new(body));
-            v1::respond(self.api.clone(), request).await
-        } else {
-            let request = Request::from_parts(parts, Body::new(body));
-            let Ok(response) = self.router.clone().oneshot(request).await;
-            response
-        };
-        self.counters.counters().count_request(response.status());
-        response
     }
 }
 

@@ -314,7 +314,7 @@ where
         let endpoint = Arc::clone(&protocol.endpoint);
         endpoint.metrics.closed[ending.closed() as usize].add(1);
         current.append(&mut protocol.out);
-        ending.last_word(&mut current);
+        ending.last_word(protocol.limits, &mut current);
         let is_lost = matches!(ending, Ending::Lost(_));
         if !is_lost {
             let writing = async {

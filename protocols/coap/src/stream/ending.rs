@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::{fmt, io};
 
+use super::limits::Limits;
 use crate::codec::{FrameError, Release, Signal, SignalError, Token};
 use crate::metrics::Closed;
 
@@ -46,18 +47,25 @@ impl Ending {
         }
     }
 
-    /// Appends what the client hears of it (RFC 8323 section 5.6).
-    pub(super) fn last_word(&self, out: &mut Vec<u8>) {
+    /// Appends what the client hears of it (RFC 8323 section 5.6): in words, where it takes so many.
+    pub(super) fn last_word(&self, limits: Limits, out: &mut Vec<u8>) {
         let (bad_csm_option, why) = match self {
             Self::Refused { option, why } => (*option, &**why),
             Self::Silent(why) => (None, *why),
             Self::Lost(_) | Self::Released | Self::Aborted(_) | Self::ShutDown => return,
         };
-        let abort = Signal::Abort {
-            bad_csm_option,
-            why,
-        };
-        abort.write(Token::default(), out);
+        let start = out.len();
+        for why in [why, ""] {
+            out.truncate(start);
+            let abort = Signal::Abort {
+                bad_csm_option,
+                why,
+            };
+            abort.write(Token::default(), out);
+            if limits.take(out.len() - start) {
+                return;
+            }
+        }
     }
 }
 

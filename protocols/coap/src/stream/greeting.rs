@@ -41,7 +41,7 @@ where
             debug!(peer = %peer.address, %ending, "A connection ended before it began.");
             endpoint.metrics.closed[ending.closed() as usize].add(1);
             let mut last = Vec::new();
-            ending.last_word(&mut last);
+            ending.last_word(Limits::default(), &mut last);
             if matches!(ending, Ending::ShutDown) {
                 release(None, &mut last);
             }

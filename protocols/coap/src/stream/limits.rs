@@ -35,6 +35,11 @@ impl Limits {
         self.block_wise |= csm.block_wise;
     }
 
+    /// Whether it takes a message of so many bytes.
+    pub(super) const fn take(self, bytes: usize) -> bool {
+        bytes <= self.max_message as usize
+    }
+
     /// The largest blocks: several in a message where the client takes that (sections 5.3.2 and 6).
     const fn most_szx(self) -> u8 {
         if self.block_wise && self.max_message > BASE_MESSAGE_SIZE {

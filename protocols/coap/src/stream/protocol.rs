@@ -316,6 +316,14 @@ impl Protocol {
                 self.limits
                     .write(watch.token, &mut response, None, out, scratch);
             }
+            if !response.code.is_success() {
+                // Its topic and options alone are more than the client takes. An error would end the observation (RFC
+                // 7641 section 3.2), and with it what does fit.
+                out.truncate(start);
+                bus.count_dropped(DropReason::PacketTooLarge, 1);
+                observing.passed_over(place, &told);
+                continue;
+            }
             let counters = bus.counters();
             counters.messages_sent[usize::from(watch.qos.is_acknowledged())].add(1);
             let len = message.as_message().payload.len();
@@ -379,22 +387,21 @@ impl Protocol {
         self.answer_with(exchange, response, scratch);
     }
 
-    /// As [`Self::answer`]; tells which block was sent, and where in the body it ends.
+    /// As [`Self::answer`]; tells what it has become, which may be a part, or no more than that it does not fit.
     pub(super) fn answer_with(
         &mut self,
         exchange: &Exchange,
         mut response: Response,
         scratch: &mut Vec<u8>,
-    ) -> (Option<Block>, usize) {
+    ) -> Response {
         if response.is_unwanted(exchange.no_response) {
-            return (None, 0);
+            return response;
         }
         self.endpoint.metrics.answered(response.code);
         let Exchange { token, block2, .. } = *exchange;
         self.limits
             .write(token, &mut response, block2, &mut self.out, scratch);
-        let end = |block: Block| block.start() + block.size() * response.blocks;
-        (response.block2, response.block2.map_or(0, end))
+        response
     }
 
     // ---- what comes from elsewhere ----------------------------------------------------------

@@ -229,10 +229,11 @@ impl Protocol {
         let observing = self.observing.as_ref();
         let notified = observing.and_then(|it| it.notified(&filter, request.block2));
         let response = topics::read(bus, request, &filter, notified);
-        let (block, end) = self.answer_with(exchange, response, scratch);
+        let sent = self.answer_with(exchange, response, scratch);
         if let Some(observing) = &mut self.observing
-            && block.is_some_and(|block| block.num > 0)
+            && let Some(block) = sent.block2.filter(|block| block.num > 0)
         {
+            let end = block.start() + block.size() * sent.blocks;
             observing.fetched(&filter, end, now);
         }
         Flow::Next
@@ -296,11 +297,14 @@ impl Protocol {
         if response.code.is_success() {
             response.observe = Some(REGISTERED);
             response.max_age = response.max_age.or(Some(FOR_EVER));
-        } else {
-            // Not acceptable, say: no value of it will be either.
+        }
+        let sent = self.answer_with(exchange, response, scratch);
+        if !sent.code.is_success()
+            && let Some(observing) = &mut self.observing
+        {
+            // Not acceptable, say, or its options alone are more than the client takes: no value of it will be either.
             observing.cancel(place, Cancel::Closed, now);
         }
-        self.answer(exchange, response, scratch);
     }
 
     fn deregister(&mut self, token: Token, now: Instant) -> Ticket {

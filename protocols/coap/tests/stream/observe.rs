@@ -117,6 +117,31 @@ async fn rfc_7959_3_3_of_a_notification_that_is_too_long_the_rest_is_fetched_bef
 }
 
 #[tokio::test]
+async fn rfc_8323_5_3_1_what_does_not_fit_with_its_topic_is_left_out_and_counted() {
+    let net = Net::new().await;
+    let mut client = net.greet(BASE_MESSAGE_SIZE).await;
+    client.ask(&get("/ps/#").observe()).await;
+    net.publish(&format!("a/{}", "x".repeat(1_200)), b"1", false);
+    net.publish("a", b"2", false);
+    let told = client.next().await;
+    assert_eq!((told.code, told.text()), (Code::CONTENT, "2".to_owned()));
+    let drops = &net.bus.counters().drops;
+    assert_eq!(drops.get(DropReason::PacketTooLarge), 1);
+    assert_eq!(net.metrics.notifications[2].get(), 1);
+}
+
+#[tokio::test]
+async fn rfc_7641_4_1_who_cannot_take_the_value_does_not_observe() {
+    let net = Net::new().await;
+    net.publish("a", &body(100), true);
+    let mut client = net.greet(32).await;
+    let refused = client.ask(&get("/ps/a").observe()).await;
+    assert_eq!(refused.code, Code::INTERNAL_SERVER_ERROR);
+    assert_eq!(net.metrics.observations.get(), 0);
+    assert_eq!(net.bus.counters().subscriptions.get(), 0);
+}
+
+#[tokio::test]
 async fn who_does_not_read_loses_the_oldest_holds_up_nobody_and_goes_on_with_the_newest() {
     let net = Net::of(|settings| settings.max_waiting = 10).await;
     let mut slow = net

@@ -230,6 +230,19 @@ async fn rfc_7959_3_4_a_large_message_is_acknowledged_when_its_rest_was_fetched(
 }
 
 #[tokio::test]
+async fn rfc_8323_5_3_1_what_the_client_cannot_take_is_dropped_and_holds_nothing_up() {
+    let net = Net::new().await;
+    let mut client = net.greet(64).await;
+    register(&mut client, "/ps/#?c=pump&qos=1", b"t").await;
+    publish(&net, &"long/".repeat(30), "1", QoS::AtLeastOnce);
+    publish(&net, "a", "2", QoS::AtLeastOnce);
+    assert_eq!(drain(&mut client, 1).await, ["2"]);
+    nothing_waits(&net).await;
+    let drops = &net.bus.counters().drops;
+    assert_eq!(drops.get(DropReason::PacketTooLarge), 1);
+}
+
+#[tokio::test]
 async fn another_connection_takes_the_session_over_with_what_is_not_acknowledged() {
     let net = Net::new().await;
     let mut old = observer(&net, "/ps/a?c=pump&qos=2").await;

@@ -194,6 +194,22 @@ async fn rfc_8323_5_6_what_is_no_message_ends_the_connection_with_its_reason() {
 }
 
 #[tokio::test]
+async fn rfc_8323_5_3_1_an_abort_says_why_where_the_client_takes_so_much() {
+    let net = Net::new().await;
+    for (most, is_told) in [(BASE_MESSAGE_SIZE, true), (40, false)] {
+        let mut client = net.greet(most).await;
+        let mut ping = Vec::new();
+        let mut writer = Writer::frame(&mut ping, Code::PING, Token::default());
+        writer.option(9, b"?");
+        writer.payload(&[]);
+        client.send(&ping).await;
+        let abort = client.aborted().await;
+        assert_eq!(!abort.text().is_empty(), is_told, "{}", abort.text());
+        assert!(abort.len <= most as usize);
+    }
+}
+
+#[tokio::test]
 async fn what_speaks_something_else_is_recognized() {
     let net = Net::new().await;
     for (bytes, name) in [
