@@ -23,6 +23,8 @@ pub(super) struct Watch {
     cursor: usize,
     /// Messages since all were told.
     backlog: usize,
+    /// Topic and payload of what it was told last, whichever message that was.
+    last: Option<(String, Vec<u8>)>,
     /// A notification was told in part, and the rest of it was not fetched.
     pub(super) parted: Option<Vec<u8>>,
     /// The last one that was told in part, of which a rest may be asked for.
@@ -45,6 +47,7 @@ impl Watch {
             number: None,
             cursor: 0,
             backlog: 0,
+            last: None,
             parted: None,
             last_parted: None,
             misses: false,
@@ -148,7 +151,9 @@ impl Watch {
                 .iter()
                 .position(|(t, payload)| is_topic(t) && is_it(payload));
             if let Some(found) = found {
-                return Some(first.swap_remove(found).1);
+                let found = first.swap_remove(found);
+                self.last = Some(found.clone());
+                return Some(found.1);
             }
         } else if self.has_wildcard() && self.cursor == 0 {
             // Something that was retained at some time.
@@ -160,7 +165,9 @@ impl Watch {
                 at.is_some_and(|at| std::ptr::eq(*it, &raw const log.entries[at]))
             };
             if let Some(found) = found.filter(|it| !is_new(it)) {
-                return Some(found.said.payload.clone());
+                let payload = found.said.payload.clone();
+                self.last = Some((found.said.topic.clone(), payload.clone()));
+                return Some(payload);
             }
         }
         let found = self.candidates(log).find(|at| {
@@ -183,7 +190,9 @@ impl Watch {
         // What was left out was more than may wait.
         self.backlog += skipped + 1;
         self.cursor = found + 1;
-        Some(log.entries[found].said.payload.clone())
+        let said = &log.entries[found].said;
+        self.last = Some((said.topic.clone(), said.payload.clone()));
+        Some(said.payload.clone())
     }
 
     /// Nothing is under way: what it must be told it was told.
@@ -196,13 +205,14 @@ impl Watch {
         let left: Vec<usize> = self.candidates(log).collect();
         let owed = left.iter().filter(|at| self.is_owed(log, **at)).count();
         let first = self.first.as_ref().map_or(0, Vec::len);
-        // Several may be the same, and some of them were too many.
-        let of = |at: usize| {
-            let said = &log.entries.get(at)?.said;
-            Some((&said.topic, &said.payload))
+        // Of more than may wait older states of topics have given way to newer ones. Several may be the same, also as one
+        // that was retained: then it is not known which was told, but the newest was told last.
+        let is_last = |at: &usize| {
+            let said = &log.entries[*at].said;
+            let last = self.last.as_ref();
+            last.is_some_and(|(topic, payload)| *topic == said.topic && *payload == said.payload)
         };
-        let same = |at: &usize| of(*at) == self.cursor.checked_sub(1).and_then(of);
-        let has_newest = self.backlog + owed > MAX_WAITING && left.last().is_some_and(same);
+        let has_newest = self.backlog + owed > MAX_WAITING && left.last().is_some_and(is_last);
         assert!(
             owed == 0 || self.misses || has_newest,
             "{} is not told the newest: {left:?}",
