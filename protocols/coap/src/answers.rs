@@ -179,7 +179,10 @@ impl Server {
             what,
         } = separate;
         if let What::Notification(place) = what
-            && !self.watches.contains(place)
+            && !self
+                .watches
+                .get(place)
+                .is_some_and(|watch| watch.peer == at && watch.token == token)
         {
             // It has ended meanwhile.
             return;

@@ -61,6 +61,9 @@ pub(crate) const GRACE: Duration = Duration::from_secs(60);
 /// Bytes of messages that wait for the client's acknowledgements before no more are taken; one message on top.
 const MOST_TAKEN: usize = 1 << 20;
 
+/// Subscriptions that were ended and are remembered.
+const MOST_ENDED: usize = 64;
+
 /// Subscription identifiers have 28 bits (MQTT 5.0 section 3.8.2.1.2).
 const IDENTIFIERS: u64 = 0x0FFF_FFFF;
 
@@ -75,6 +78,8 @@ pub(crate) trait Observed {
     fn member(&mut self) -> &mut Option<Box<Member>>;
     /// Its subscription's identifier, if it is one of a session.
     fn identifier(&self) -> Option<u32>;
+    /// How many messages of the session wait in it.
+    fn owed(&self) -> usize;
 }
 
 impl<T: Observed> Observed for Box<T> {
@@ -92,6 +97,10 @@ impl<T: Observed> Observed for Box<T> {
 
     fn identifier(&self) -> Option<u32> {
         (**self).identifier()
+    }
+
+    fn owed(&self) -> usize {
+        (**self).owed()
     }
 }
 
@@ -114,6 +123,8 @@ pub(crate) struct Attached {
     next: u64,
     /// Until when what has no observation waits for one.
     grace: Instant,
+    /// Subscriptions that were ended: what is still queued for them is not waited for.
+    ended: VecDeque<u32>,
 }
 
 /// A message that was taken from the session and not acknowledged yet.
@@ -140,6 +151,11 @@ impl Member {
     /// The number of the next message that waits, which is sent now.
     pub(crate) fn next(&mut self) -> Option<u64> {
         self.owed.pop_front()
+    }
+
+    /// How many messages wait.
+    pub(crate) fn len(&self) -> usize {
+        self.owed.len()
     }
 
     /// As [`Self::next`], where one is under way at a time.
@@ -239,6 +255,7 @@ impl Attached {
             taken_bytes: 0,
             next: 0,
             grace: now + GRACE,
+            ended: VecDeque::new(),
         })
     }
 
@@ -260,7 +277,6 @@ impl Attached {
         qos: QoS,
         now: Instant,
     ) -> Result<Ticket, Response> {
-        self.grace = now + GRACE;
         let known = self.filters.iter_mut();
         let mut known = known.filter(|(known, granted, _)| known == filter && *granted == qos);
         if let Some((_, _, ticket)) = known.next() {
@@ -285,11 +301,14 @@ impl Attached {
             },
             ..SubscriptionOptions::with_qos(qos)
         };
-        let identifier = Some(identifier(filter));
-        let subscribed = self
-            .attachment
-            .subscribe(bus.now(), filter.clone(), options, identifier);
+        let number = identifier(filter);
+        let subscribed =
+            self.attachment
+                .subscribe(bus.now(), filter.clone(), options, Some(number));
         let (_, ticket) = subscribed.map_err(not_subscribed)?;
+        // Another may be registered anew behind this one.
+        self.grace = now + GRACE;
+        self.ended.retain(|ended| *ended != number.get());
         self.filters.retain(|(known, ..)| known != filter);
         self.filters.push((filter.clone(), qos, ticket.clone()));
         Ok(ticket)
@@ -326,7 +345,13 @@ impl Attached {
         now: Instant,
         mut told: impl FnMut(usize),
     ) -> bool {
-        while self.taken.len() < usize::from(self.window.get()) && self.taken_bytes < MOST_TAKEN {
+        let window = usize::from(self.window.get());
+        let mut places = self.watches.iter();
+        if places.any(|place| watches[*place].owed() >= 2 * window) {
+            // Of two that observe the same, one lags behind.
+            return true;
+        }
+        while self.taken.len() < window && self.taken_bytes < MOST_TAKEN {
             if self.read == self.output.len() {
                 (self.output, self.read) = (Vec::new(), 0);
                 match self.attachment.take_output(&mut self.output, bus.now()) {
@@ -383,6 +408,7 @@ impl Attached {
             // A subscription that was made over MQTT without an identifier.
             pending.push(0);
         }
+        pending.retain(|identifier| !self.ended.contains(identifier));
         if now >= self.grace {
             pending.retain(|identifier| {
                 let mut places = self.watches.iter();
@@ -494,6 +520,10 @@ impl Attached {
         {
             let filter = watch.filter();
             self.filters.retain(|(known, ..)| known != filter);
+            if self.ended.len() >= MOST_ENDED {
+                self.ended.pop_front();
+            }
+            self.ended.push_back(identifier);
             if let Ok((_, ticket)) = self.attachment.unsubscribe(filter) {
                 kept = ticket;
             }
@@ -572,6 +602,11 @@ impl Attached {
 /// Bytes that a message counts for.
 fn bytes_of(taken: &Taken) -> usize {
     taken.message.as_message().payload.len()
+}
+
+pub(crate) fn full() -> Response {
+    let why = "as many observations are open as may be";
+    Response::later(Code::TOO_MANY_REQUESTS, 30, why)
 }
 
 pub(crate) fn not_kept() -> Response {

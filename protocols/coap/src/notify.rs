@@ -11,7 +11,6 @@
 //! - *ended*: by the client (deregistration, Reset, the same token anew), or because the last repetition was not
 //!   acknowledged; then all observations of the endpoint end.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -20,7 +19,7 @@ use tidegate_bus::{
 };
 
 use crate::answers::Exchange;
-use crate::client_session::Observed;
+use crate::client_session::{Observed, full};
 use crate::codec::{Code, Kind, Token, Writer};
 use crate::duplicates::EXCHANGE_LIFETIME;
 use crate::metrics::Cancel;
@@ -32,7 +31,7 @@ use crate::response::Response;
 use crate::server::Server;
 use crate::settings::Unverified;
 use crate::topics::{self, FOR_EVER, NO_IDENTIFIER, tag};
-use crate::watch::{Parted, Watch};
+use crate::watch::{Fetched, Parted, Watch};
 
 impl Server {
     /// Registers an observation (section 4.1), or answers as if Observe were not there. `session`: the place of the
@@ -51,14 +50,14 @@ impl Server {
         // One of a session that is registered once more goes on: what it is owed stays owed.
         let again = session.and_then(|session| self.watch_of(exchange, filter, session));
         if again.is_none() {
-            self.deregister(exchange, now);
+            self.deregister(exchange, session, now);
         }
         let registered = again.or_else(|| self.register(exchange, filter, qos, session, now));
         let Some(place) = registered else {
             self.metrics.full.add(1);
-            let response = if filter.has_wildcard() || filter.share_name().is_some() {
-                let why = "as many observations are open as may be";
-                Response::later(Code::TOO_MANY_REQUESTS, 30, why)
+            let is_plain = !filter.has_wildcard() && filter.share_name().is_none();
+            let response = if !is_plain || session.is_some() {
+                full()
             } else {
                 self.read(exchange, request, filter)
             };
@@ -159,6 +158,7 @@ impl Server {
             sequence: 1,
             last_id: None,
             last: None,
+            fetched: None,
             confirmed: None,
             member: None,
         }));
@@ -184,25 +184,36 @@ impl Server {
     }
 
     /// Ends the observation that was made with this token, if there is one. It is ended for good when the ticket is
-    /// complete.
-    pub(crate) fn deregister(&mut self, exchange: &Exchange, now: Instant) -> Ticket {
+    /// complete. `joined`: the place of the session that another one is about to join.
+    pub(crate) fn deregister(
+        &mut self,
+        exchange: &Exchange,
+        joined: Option<usize>,
+        now: Instant,
+    ) -> Ticket {
         let Some(peer) = self.peer_at(exchange.path.remote) else {
             return Ticket::ready();
         };
         let watches = &self.watches;
         let same = |place: &&usize| watches[**place].token == exchange.token;
         match self.peers[peer].watches.iter().find(same) {
-            Some(&place) => self.end_observation(place, Cancel::Asked, now),
+            Some(&place) => self.end_observation(place, Cancel::Asked, joined, now),
             None => Ticket::ready(),
         }
     }
 
     /// Ends an observation that the client has not asked to end.
     pub(crate) fn cancel(&mut self, place: usize, why: Cancel, now: Instant) {
-        self.end_observation(place, why, now);
+        self.end_observation(place, why, None, now);
     }
 
-    fn end_observation(&mut self, place: usize, why: Cancel, now: Instant) -> Ticket {
+    fn end_observation(
+        &mut self,
+        place: usize,
+        why: Cancel,
+        joined: Option<usize>,
+        now: Instant,
+    ) -> Ticket {
         let Some(watch) = self.watches.try_remove(place) else {
             return Ticket::ready();
         };
@@ -211,7 +222,7 @@ impl Server {
             Some(member) => {
                 // What waits is still the session's.
                 watch.observation.clear();
-                self.observation_ended(place, member.session, &watch, why, now)
+                self.observation_ended(place, member.session, &watch, why, joined, now)
             }
             None => {
                 watch.observation.end();
@@ -221,6 +232,8 @@ impl Server {
         };
         let peer = &mut self.peers[watch.peer];
         peer.watches.retain(|other| *other != place);
+        // Its place may be another's next.
+        peer.forget_notification(place);
         if peer
             .outstanding
             .as_ref()
@@ -232,18 +245,23 @@ impl Server {
         kept
     }
 
-    /// What an observer of this filter was notified of last, when the rest of it is fetched.
+    /// What an observer of this filter was notified of last, when the rest of it is fetched; or before, when the request
+    /// for the last block of that is repeated.
     pub(crate) fn notified(
         &self,
-        from: SocketAddr,
+        exchange: &Exchange,
         filter: &TopicFilter,
         request: &Request<'_>,
     ) -> Option<Arc<StoredMessage>> {
         request.block2.filter(|block| block.num > 0)?;
-        let peer = self.peer_at(from)?;
+        let peer = self.peer_at(exchange.path.remote)?;
         let places = self.peers[peer].watches.iter();
         let watches = places.map(|place| &self.watches[*place]);
         let same = watches.filter(|watch| watch.subscription.filter() == filter);
+        let mut fetched = same.clone().filter_map(|watch| watch.fetched.as_deref());
+        if let Some(fetched) = fetched.find(|fetched| fetched.id == exchange.id) {
+            return Some(Arc::clone(&fetched.message));
+        }
         // Of several observations of the same, the one that was told something last.
         let parted = same
             .filter_map(|watch| watch.last.as_ref())
@@ -272,8 +290,13 @@ impl Server {
             {
                 let len = parted.message.as_message().payload.len();
                 parted.moved = now;
-                parted.is_whole |= block.start() + block.size() >= len;
-                if parted.is_whole {
+                let is_end = block.start() + block.size() >= len;
+                if is_end && !std::mem::replace(&mut parted.is_whole, true) {
+                    watch.fetched = Some(Box::new(Fetched {
+                        id: exchange.id,
+                        message: Arc::clone(&parted.message),
+                        at: now,
+                    }));
                     self.received(place, now);
                 }
             }
@@ -389,7 +412,7 @@ impl Server {
         response.observe = Some(watch.sequence);
         response.max_age = Some(max_age);
         response.names_topic = watch.subscription.filter().has_wildcard();
-        let token = watch.token;
+        let (token, is_of_session) = (watch.token, watch.member.is_some());
         self.metrics.notifications[usize::from(confirmable)].add(1);
         self.part(&mut response, None);
         let is_parted = response.block2.is_some();
@@ -414,6 +437,10 @@ impl Server {
             let writer = Writer::new(&mut out.bytes, kind, response.code, id, token);
             response.write(writer, &mut self.scratch);
             out.finish(path, start);
+        }
+        if is_of_session {
+            // It was counted when it was taken from there.
+            return;
         }
         let counters = self.bus.counters();
         let qos = usize::from(confirmable);
@@ -555,8 +582,12 @@ impl Server {
         } else {
             // An observer is asked whether it lives, and what is kept to be fetched is not kept for ever.
             let watches = peer.watches.iter().map(|place| &self.watches[*place]);
-            let parted = watches.filter_map(|watch| watch.last.as_ref());
-            let ends = parted.map(|parted| parted.moved + EXCHANGE_LIFETIME);
+            let kept = watches.flat_map(|watch| {
+                let parted = watch.last.as_ref().map(|parted| parted.moved);
+                let fetched = watch.fetched.as_ref().map(|fetched| fetched.at);
+                parted.into_iter().chain(fetched)
+            });
+            let ends = kept.map(|since| since + EXCHANGE_LIFETIME);
             ends.fold(peer.heard + self.settings.confirm_interval, Instant::min)
         };
         self.schedule(at, Some(due));
@@ -593,7 +624,10 @@ impl Server {
         }
         if self.peers.contains(at) {
             for place in self.peers[at].watches.clone() {
-                let last = &mut self.watches[place].last;
+                let watch = &mut self.watches[place];
+                let is_over = |fetched: &mut Box<Fetched>| fetched.at + EXCHANGE_LIFETIME <= now;
+                watch.fetched.take_if(is_over);
+                let last = &mut watch.last;
                 let over =
                     last.take_if(|parted| now.duration_since(parted.moved) >= EXCHANGE_LIFETIME);
                 if over.is_some_and(|parted| !parted.is_whole) {

@@ -175,6 +175,16 @@ impl Peer {
         self.responses.get_or_insert_default().push_back(response);
     }
 
+    /// The answer to the registration of the observation at this place is not sent any more.
+    pub(crate) fn forget_notification(&mut self, place: usize) {
+        if let Some(waiting) = &mut self.responses {
+            waiting.retain(|waiting| waiting.what != What::Notification(place));
+            if waiting.is_empty() {
+                self.responses = None;
+            }
+        }
+    }
+
     pub(crate) fn clear_responses(&mut self) {
         self.responses = None;
     }

@@ -198,6 +198,14 @@ impl Server {
         let is_first = request.block2.is_none_or(|block| block.num == 0);
         match request.observe {
             Some(0) if is_first => {
+                if !filter.has_wildcard() {
+                    // What is not acceptable, say, is not subscribed to.
+                    let value = topics::first_value(&self.bus, request, &filter);
+                    if !value.code.is_success() {
+                        self.answer(exchange, value, now, out);
+                        return None;
+                    }
+                }
                 let remote = exchange.path.remote;
                 let session = match self.seat(request, &filter, client, remote, qos, now) {
                     Seat::Bus => None,
@@ -211,7 +219,7 @@ impl Server {
                 self.observe(exchange, request, &filter, qos, session, now, out);
             }
             Some(1) => {
-                let kept = self.deregister(exchange, now);
+                let kept = self.deregister(exchange, None, now);
                 let response = match kept.poll(&self.waker) {
                     Poll::Pending => return Some(Wait::Ended(kept)),
                     Poll::Ready(Err(_)) => not_kept(),
@@ -221,8 +229,9 @@ impl Server {
             }
             _ => {
                 let response = self.read(exchange, request, &filter);
-                self.answer(exchange, response, now, out);
-                self.fetched(exchange, &filter, now, out);
+                if self.answer_with(exchange, response, now, out).is_success() {
+                    self.fetched(exchange, &filter, now, out);
+                }
             }
         }
         None
@@ -235,7 +244,7 @@ impl Server {
         request: &Request<'_>,
         filter: &TopicFilter,
     ) -> Response {
-        let notified = self.notified(exchange.path.remote, filter, request);
+        let notified = self.notified(exchange, filter, request);
         topics::read(&self.bus, request, filter, notified)
     }
 

@@ -21,7 +21,7 @@ use std::time::Instant;
 use smallvec::SmallVec;
 use tidegate_bus::{Claim, ClientId, Departure, QoS, StoreError, Ticket, TopicFilter, Worker};
 
-use crate::client_session::{self, Aged, Attached, Claiming, Ended, not_kept};
+use crate::client_session::{self, Aged, Attached, Claiming, Ended, full, not_kept};
 use crate::codec::Code;
 use crate::metrics::Cancel;
 use crate::outgoing::Outgoing;
@@ -101,8 +101,9 @@ impl Server {
                 return self.ask_for_proof(from, now);
             }
             if self.is_full(from) {
-                // It is refused for want of room, and nobody loses a session for it.
-                return Seat::Bus;
+                // Nobody loses a session to a registration for which there is no room.
+                self.metrics.full.add(1);
+                return Seat::Refused(full());
             }
             let expiry = client_session::expiry(request, &self.settings);
             return self.claim(client, expiry);
@@ -255,13 +256,15 @@ impl Server {
 
     // ---- ends -------------------------------------------------------------------------------
 
-    /// The observation that was at `place` has ended, which was one of the session at the place `session`.
+    /// The observation that was at `place` has ended, which was one of the session at the place `session`. `joined`: the
+    /// place of the session that another one is about to join, which is not left.
     pub(crate) fn observation_ended(
         &mut self,
         place: usize,
         session: usize,
         watch: &Watch,
         why: Cancel,
+        joined: Option<usize>,
         now: Instant,
     ) -> Ticket {
         let Some(attached) = self.client_sessions.get_mut(session) else {
@@ -269,8 +272,11 @@ impl Server {
         };
         let Ended { kept, was_last } =
             attached.observation_ended(&self.bus, &self.watches, place, watch, why, now);
-        if was_last {
+        if was_last && joined != Some(session) {
             self.leave(session, why == Cancel::Asked);
+        } else {
+            // There may be room for what others observe.
+            self.ready.add_session(session);
         }
         kept
     }
@@ -316,7 +322,7 @@ impl Server {
             }
         }
         for place in unused {
-            self.leave(place, false);
+            self.leave(place, true);
         }
     }
 }

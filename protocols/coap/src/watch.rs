@@ -33,6 +33,8 @@ pub(crate) struct Watch {
     pub(crate) last_id: Option<u16>,
     /// What it was, for as long as the rest of it may be fetched.
     pub(crate) last: Option<Parted>,
+    /// What was fetched last, whole, for as long as the request for its last block may be repeated.
+    pub(crate) fetched: Option<Box<Fetched>>,
     /// When the client last acknowledged one.
     pub(crate) confirmed: Option<Instant>,
     /// What it is of a session, if it is of one.
@@ -46,6 +48,14 @@ pub(crate) struct Parted {
     pub(crate) moved: Instant,
     /// The last block was sent, too.
     pub(crate) is_whole: bool,
+}
+
+/// A notification of which all blocks were fetched.
+pub(crate) struct Fetched {
+    /// The identifier of the request for the last one.
+    pub(crate) id: u16,
+    pub(crate) message: Arc<StoredMessage>,
+    pub(crate) at: Instant,
 }
 
 impl Watch {
@@ -81,5 +91,9 @@ impl Observed for Watch {
 
     fn identifier(&self) -> Option<u32> {
         self.member.as_deref().map(|member| member.identifier)
+    }
+
+    fn owed(&self) -> usize {
+        self.member.as_deref().map_or(0, Member::len)
     }
 }

@@ -572,3 +572,112 @@ fn who_loses_its_session_while_it_registers_does_not_take_it_back() {
     assert!(answers[1].number(number::OBSERVE).is_some());
     assert_eq!(net.bus.counters().takeovers.get(), 1);
 }
+
+#[test]
+fn a_token_that_is_used_again_for_another_topic_is_one_of_the_same_session() {
+    let mut net = net();
+    observe(&mut net, 1, PUMP, b"t");
+    observe(&mut net, 1, "/ps/b?c=pump&qos=1", b"t");
+    assert!(publish(&mut net, "a", "1", QoS::AtLeastOnce).is_empty());
+    let told = publish(&mut net, "b", "2", QoS::AtLeastOnce);
+    assert_eq!(drain(&mut net, told), ["2"]);
+    assert_eq!(pending(&net, "pump"), 0);
+    assert_eq!(net.bus.counters().subscriptions.get(), 1);
+}
+
+#[test]
+fn the_end_of_one_observation_makes_room_for_another() {
+    let mut net = net();
+    observe(&mut net, 1, PUMP, b"t");
+    observe(&mut net, 1, "/ps/b?c=pump&qos=1", b"u");
+    let _told = publish(&mut net, "a", "under way", QoS::AtLeastOnce);
+    // More than the window, and nothing of it is acknowledged.
+    for number in 0..40 {
+        publish(&mut net, "a", &number.to_string(), QoS::AtLeastOnce);
+    }
+    publish(&mut net, "b", "b1", QoS::AtLeastOnce);
+    let mut sent = net.send(1, &get(PUMP).uint(number::OBSERVE, 1).token(b"t").bytes());
+    assert_eq!(sent.remove(0).code(), "2.05");
+    sent.extend(net.rest());
+    assert_eq!(drain(&mut net, sent), ["b1"]);
+    assert_eq!(pending(&net, "pump"), 0);
+}
+
+#[test]
+fn what_is_not_observed_anew_is_given_up_although_something_else_is_registered_again_and_again() {
+    let mut net = net();
+    observe(&mut net, 1, PUMP, b"t");
+    observe(&mut net, 1, "/ps/b?c=pump&qos=1", b"u");
+    let told = one(publish(&mut net, "a", "0", QoS::AtLeastOnce));
+    net.reset(&told);
+    let told = one(publish(&mut net, "b", "0", QoS::AtLeastOnce));
+    net.reset(&told);
+    for number in 0..20 {
+        publish(&mut net, "b", &number.to_string(), QoS::AtLeastOnce);
+    }
+    publish(&mut net, "a", "1", QoS::AtLeastOnce);
+    let mut texts = Vec::new();
+    for _ in 0..5 {
+        let (_, told) = observe(&mut net, 2, PUMP, b"t");
+        texts.extend(drain(&mut net, told));
+        texts.extend(wait(&mut net, 20));
+    }
+    assert_eq!(texts, ["0", "1"]);
+    assert_eq!(pending(&net, "pump"), 0);
+}
+
+#[test]
+fn rfc_7959_2_4_the_last_block_of_a_notification_is_sent_again_after_the_next_one() {
+    let mut net = net();
+    observe(&mut net, 1, PUMP, b"t");
+    let told = one(publish(&mut net, "a", &"x".repeat(1_500), QoS::AtLeastOnce));
+    net.acknowledge(&told);
+    publish(&mut net, "a", &"y".repeat(1_500), QoS::AtLeastOnce);
+    let request = get(PUMP).block(number::BLOCK2, 1, false, 1_024).bytes();
+    let sent = net.send(1, &request);
+    assert_eq!(sent[0].text(), "x".repeat(476));
+    assert_eq!(sent[1].text(), "y".repeat(1_024), "the next one");
+    // The answer was lost on its way.
+    let again = net.send(1, &request);
+    assert_eq!(again[0].text(), "x".repeat(476));
+}
+
+#[test]
+fn rfc_7252_5_10_4_what_is_not_acceptable_is_not_subscribed_to() {
+    let mut net = net();
+    let mut properties = PropertiesBuilder::new();
+    let json = MessageProperty::ContentType("application/json");
+    properties.push(json).unwrap();
+    let mut message = Message::new(TopicName::new("a").unwrap(), b"{}");
+    message.properties = properties.as_properties();
+    message.retain = true;
+    let bus = Arc::clone(&net.bus);
+    let _ = bus.batch(|worker| bus.publish(worker, message)).unwrap();
+    let registration = get(PUMP).observe().uint(number::ACCEPT, 0).token(b"t");
+    assert_eq!(net.ask(1, &registration).code(), "4.06");
+    assert!(net.bus.sessions().is_empty());
+    assert_eq!(net.bus.counters().subscriptions.get(), 0);
+}
+
+#[test]
+fn rfc_7641_4_1_the_answer_to_a_registration_that_has_ended_meanwhile_is_nobody_elses() {
+    let mut net = Net::new();
+    let first = net.send(1, &get("/ps/x").observe().token(b"1").bytes());
+    let answer = first
+        .into_iter()
+        .find(|sent| !sent.text().is_empty() || sent.number(number::OBSERVE).is_some())
+        .unwrap();
+    assert_eq!(answer.kind(), MessageType::Confirmable);
+    // Waits behind that answer, and ends before it is sent.
+    net.send(1, &get("/ps/y").observe().token(b"2").bytes());
+    net.send(
+        1,
+        &get("/ps/y").uint(number::OBSERVE, 1).token(b"2").bytes(),
+    );
+    net.observe(2, "/ps/z", b"v");
+    for sent in net.acknowledge(&answer) {
+        assert!(sent.number(number::OBSERVE).is_none(), "{sent:?}");
+    }
+    let told = net.publish("z", "to the other", false);
+    assert!(told.iter().all(|sent| sent.port == 2), "{told:?}");
+}

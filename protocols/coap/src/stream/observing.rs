@@ -122,8 +122,8 @@ impl Observing {
             || self.watches.iter().any(|(_, watch)| watch.last.is_some())
     }
 
-    /// What nobody fetches any more is not kept, nor what nobody observes.
-    pub(super) fn expire(&mut self, now: Instant) {
+    /// What nobody fetches any more is not kept, nor what nobody observes. `true`: there is room for more.
+    pub(super) fn expire(&mut self, now: Instant) -> bool {
         for (_, watch) in &mut self.watches {
             let expired = |parted: &mut Parted| parted.moved + EXCHANGE_LIFETIME <= now;
             if let Some(parted) = watch.last.take_if(expired)
@@ -133,11 +133,13 @@ impl Observing {
                 seats.not_fetched(&self.endpoint.bus, member, number);
             }
         }
+        let mut moved = false;
         if let Some(seats) = &mut self.seats {
             let bus = &self.endpoint.bus;
-            seats.expire(bus, &self.watches, now);
+            moved = seats.expire(bus, &self.watches, now);
             seats.detach(bus);
         }
+        moved
     }
 
     pub(super) fn watch(&mut self, place: usize) -> Option<&mut Watch> {
@@ -214,21 +216,33 @@ impl Observing {
         same.map(|(place, _)| place)
     }
 
-    /// Ends the observation with this token, if there is one. It is ended for good when the ticket is complete.
-    pub(super) fn deregister(&mut self, token: Token, now: Instant) -> Ticket {
+    /// Ends the observation with this token, if there is one. It is ended for good when the ticket is complete. `joined`:
+    /// the place of the session that another one is about to join.
+    pub(super) fn deregister(
+        &mut self,
+        token: Token,
+        joined: Option<usize>,
+        now: Instant,
+    ) -> Ticket {
         let same = self.watches.iter().find(|(_, watch)| watch.token == token);
         match same {
-            Some((place, _)) => self.end_observation(place, Cancel::Asked, now),
+            Some((place, _)) => self.end_observation(place, Cancel::Asked, joined, now),
             None => Ticket::ready(),
         }
     }
 
     /// Ends an observation that the client has not asked to end.
     pub(super) fn cancel(&mut self, place: usize, why: Cancel, now: Instant) {
-        self.end_observation(place, why, now);
+        self.end_observation(place, why, None, now);
     }
 
-    fn end_observation(&mut self, place: usize, why: Cancel, now: Instant) -> Ticket {
+    fn end_observation(
+        &mut self,
+        place: usize,
+        why: Cancel,
+        joined: Option<usize>,
+        now: Instant,
+    ) -> Ticket {
         let Some(watch) = self.watches.try_remove(place) else {
             return Ticket::ready();
         };
@@ -240,7 +254,7 @@ impl Observing {
             Some(seats) if watch.member.is_some() => {
                 // What waits is still the session's.
                 watch.observation.clear();
-                seats.observation_ended(bus, &self.watches, place, &watch, why, now)
+                seats.observation_ended(bus, &self.watches, place, &watch, why, joined, now)
             }
             _ => {
                 watch.observation.end();
@@ -259,11 +273,8 @@ impl Observing {
     pub(super) fn tokens_of_sessions(&self) -> Vec<Token> {
         let members = self.watches.iter();
         let members = members.filter(|(_, watch)| watch.member.is_some());
-        let ended = self.seats.as_ref().map_or(&[][..], |seats| seats.tokens());
-        members
-            .map(|(_, watch)| watch.token)
-            .chain(ended.iter().copied())
-            .collect()
+        let ended = self.seats.iter().flat_map(|seats| seats.tokens());
+        members.map(|(_, watch)| watch.token).chain(ended).collect()
     }
 
     /// Ends all, and gives the sessions back.
@@ -363,7 +374,8 @@ impl Observing {
         ) {
             seats.not_fetched(&self.endpoint.bus, member, before);
         }
-        has_gone(&mut self.seats, member, number.filter(|_| !is_parted));
+        let number = number.filter(|_| !is_parted);
+        has_gone(&mut self.seats, place, member, number);
     }
 
     /// It is worth nothing any more, and is not told.
@@ -398,7 +410,7 @@ impl Observing {
 
     /// So far was fetched of what an observer was told: with the end of it the next may be told.
     pub(super) fn fetched(&mut self, filter: &TopicFilter, end: usize, now: Instant) {
-        for (_, watch) in &mut self.watches {
+        for (place, watch) in &mut self.watches {
             if watch.subscription.filter() == filter
                 && let Some(parted) = &mut watch.last
             {
@@ -406,7 +418,7 @@ impl Observing {
                 parted.is_whole |= end >= parted.message.as_message().payload.len();
                 if parted.is_whole {
                     let number = parted.number.take();
-                    has_gone(&mut self.seats, watch.member.as_deref(), number);
+                    has_gone(&mut self.seats, place, watch.member.as_deref(), number);
                 }
             }
         }
@@ -414,9 +426,14 @@ impl Observing {
 }
 
 /// A message of a session was sent, all of it.
-fn has_gone(seats: &mut Option<Box<Seats>>, member: Option<&Member>, number: Option<u64>) {
+fn has_gone(
+    seats: &mut Option<Box<Seats>>,
+    watch: usize,
+    member: Option<&Member>,
+    number: Option<u64>,
+) {
     if let (Some(seats), Some(member), Some(number)) = (seats, member, number) {
-        seats.sent(member, number);
+        seats.sent(watch, member, number);
     }
 }
 
@@ -435,6 +452,10 @@ impl Observed for Watch {
 
     fn identifier(&self) -> Option<u32> {
         self.member.as_deref().map(|member| member.identifier)
+    }
+
+    fn owed(&self) -> usize {
+        self.member.as_deref().map_or(0, Member::len)
     }
 }
 

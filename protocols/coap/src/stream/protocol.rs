@@ -57,7 +57,7 @@ pub(super) enum Asking {
         claim: Claiming,
     },
     /// That the subscription is kept that it asks for.
-    Kept(Ticket),
+    Kept { client: ClientId, ticket: Ticket },
     /// That the end of a subscription is kept.
     Ended(Ticket),
     /// Nothing more: it is refused.
@@ -90,8 +90,8 @@ pub(super) struct Protocol {
     unanswered: u16,
     /// Pings that have asked whether notifications have come. The token of each is its number.
     custody: u32,
-    /// The last of those has no pong; until then there is no other.
-    is_asking: bool,
+    /// When the last of those was sent, if it has no pong; until then there is no other.
+    asked: Option<Instant>,
     leaving: Option<Leaving>,
 }
 
@@ -111,7 +111,7 @@ impl Protocol {
             pinged: None,
             unanswered: 0,
             custody: 0,
-            is_asking: false,
+            asked: None,
             leaving: None,
         }
     }
@@ -143,9 +143,9 @@ impl Protocol {
     /// The client has taken what it had not taken before: that is a sign of life, too.
     pub(super) fn reads(&mut self, now: Instant) {
         self.heard(now);
-        let seats = self.observing.as_mut().and_then(|it| it.seats.as_mut());
-        if let Some(seats) = seats {
-            seats.reads(now);
+        if self.asked.is_some() {
+            // It may not have come to the ping yet.
+            self.asked = Some(now);
         }
     }
 
@@ -202,7 +202,7 @@ impl Protocol {
         } else if token != custody_token(self.custody) {
             return;
         }
-        if !std::mem::take(&mut self.is_asking) {
+        if self.asked.take().is_none() {
             return;
         }
         let seats = self.observing.as_mut().and_then(|it| it.seats.as_mut());
@@ -324,19 +324,22 @@ impl Protocol {
                 observing.passed_over(place, &told);
                 continue;
             }
-            let counters = bus.counters();
-            counters.messages_sent[usize::from(watch.qos.is_acknowledged())].add(1);
-            let len = message.as_message().payload.len();
-            counters.payload_bytes_sent.add(len as u64);
+            if watch.member.is_none() {
+                // What is of a session was counted when it was taken from there.
+                let counters = bus.counters();
+                counters.messages_sent[usize::from(watch.qos.is_acknowledged())].add(1);
+                let len = message.as_message().payload.len();
+                counters.payload_bytes_sent.add(len as u64);
+            }
             metrics.notifications[2].add(1);
             observing.told(place, told, is_parted, now);
         }
-        if !self.is_asking
+        if self.asked.is_none()
             && let Some(seats) = &mut observing.seats
             && seats.is_to_ask()
         {
-            seats.ask(now);
-            self.is_asking = true;
+            seats.ask();
+            self.asked = Some(now);
             self.custody = self.custody.wrapping_add(1);
             Signal::Ping { custody: true }.write(custody_token(self.custody), out);
         }
@@ -473,7 +476,7 @@ impl Protocol {
                     .err()
                     .map(|refusal| Box::new(Asking::Refused(refusal))),
             },
-            Asking::Kept(ticket) | Asking::Ended(ticket) => match ticket.poll(cx.waker()) {
+            Asking::Kept { ticket, .. } | Asking::Ended(ticket) => match ticket.poll(cx.waker()) {
                 Poll::Pending => Some(asking),
                 Poll::Ready(Ok(())) => None,
                 Poll::Ready(Err(_)) => Some(Box::new(Asking::Refused(not_kept()))),
@@ -487,8 +490,7 @@ impl Protocol {
         let Some(observing) = &mut self.observing else {
             return;
         };
-        let before = observing.seats.as_ref().map_or(0, |seats| seats.len());
-        if before == 0 {
+        if observing.seats.is_none() {
             return;
         }
         for token in observing.draw(now) {
@@ -496,8 +498,10 @@ impl Protocol {
             self.limits
                 .write(token, &mut goodbye, None, &mut self.out, scratch);
         }
-        let is_over = observing.seats.as_ref().map_or(0, |it| it.len()) < before;
-        if is_over && matches!(self.asking.as_deref(), Some(Asking::Kept(_))) {
+        if let Some(Asking::Kept { client, .. }) = self.asking.as_deref()
+            && let Some(seats) = &observing.seats
+            && seats.of(client).is_none()
+        {
             // Two that take it from each other would go on for ever.
             self.asking = Some(Box::new(Asking::Refused(taken_over())));
         }
@@ -520,7 +524,7 @@ impl Protocol {
     }
 
     fn expire(&mut self, now: Instant) {
-        let mut waits = false;
+        let mut waits = self.asked.is_some();
         if let Some(transfers) = &mut self.transfers {
             let before = transfers.len();
             transfers.expire(now);
@@ -531,7 +535,8 @@ impl Protocol {
             waits = true;
         }
         if let Some(observing) = &mut self.observing {
-            observing.expire(now);
+            // What there is room for is drawn at the next look.
+            waits |= observing.expire(now);
             waits |= observing.waits();
             // What is still to be written may be of a session.
             if observing.is_empty() && self.leaving.is_none() {
@@ -553,8 +558,7 @@ impl Protocol {
             return Ok(());
         }
         let silent = Ending::Silent("no pong came in time");
-        let seats = self.observing.as_ref().and_then(|it| it.seats.as_ref());
-        if let Some(asked) = seats.and_then(|seats| seats.asked())
+        if let Some(asked) = self.asked
             && asked + ping_interval + ping_timeout <= now
         {
             // It may say whatever it likes: what it was told is not acknowledged, and cannot be.

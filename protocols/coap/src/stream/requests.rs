@@ -10,7 +10,7 @@ use super::endpoint::Endpoint;
 use super::observing::{Observing, REGISTERED};
 use super::protocol::{Asking, Flow, Protocol};
 use super::seats::WINDOW;
-use crate::client_session::{self, Attached, not_kept};
+use crate::client_session::{self, Attached, full, not_kept};
 use crate::codec::{Block, Code, Token};
 use crate::metrics::Cancel;
 use crate::request::{Request, Target};
@@ -197,6 +197,14 @@ impl Protocol {
         let is_first = request.block2.is_none_or(|block| block.num == 0);
         match request.observe {
             Some(0) if is_first => {
+                if !filter.has_wildcard() {
+                    // What is not acceptable, say, is not subscribed to.
+                    let value = topics::first_value(bus, request, &filter);
+                    if !value.code.is_success() {
+                        self.answer(exchange, value, scratch);
+                        return Flow::Next;
+                    }
+                }
                 match self.seat(asked, &filter, qos, now) {
                     Seat::Bus => self.observe(asked, &filter, qos, None, task, scratch, now),
                     Seat::Session(place) => {
@@ -264,15 +272,15 @@ impl Protocol {
         // One of a session that is registered once more goes on: what it is owed stays owed.
         let again = session.and_then(|session| observing.of_session(token, filter, session));
         if again.is_none() {
-            observing.deregister(token, now);
+            observing.deregister(token, session, now);
         }
         let place = again.or_else(|| observing.register(token, filter.clone(), qos, session));
         let Some((place, watch)) = place.and_then(|place| Some((place, observing.watch(place)?)))
         else {
             endpoint.metrics.full.add(1);
-            let response = if filter.has_wildcard() || filter.share_name().is_some() {
-                let why = "as many observations are open as may be";
-                Response::later(Code::TOO_MANY_REQUESTS, 30, why)
+            let is_plain = !filter.has_wildcard() && filter.share_name().is_none();
+            let response = if !is_plain || session.is_some() {
+                full()
             } else {
                 topics::read(bus, request, filter, None)
             };
@@ -311,7 +319,7 @@ impl Protocol {
         let Some(observing) = &mut self.observing else {
             return Ticket::ready();
         };
-        let kept = observing.deregister(token, now);
+        let kept = observing.deregister(token, None, now);
         if observing.is_empty() {
             self.observing = None;
         }
@@ -346,8 +354,9 @@ impl Protocol {
         });
         let Some((seats, session)) = found else {
             if self.observing.as_ref().is_some_and(|it| it.is_full()) {
-                // It is refused for want of room, and nobody loses a session for it.
-                return Seat::Bus;
+                // Nobody loses a session to a registration for which there is no room.
+                self.endpoint.metrics.full.add(1);
+                return Seat::Refused(full());
             }
             return Seat::Wait(Asking::Session {
                 client: (*client).clone(),
@@ -360,7 +369,10 @@ impl Protocol {
             Ok(ticket) => match ticket.result() {
                 Some(Ok(())) => Seat::Session(session),
                 Some(Err(_)) => Seat::Refused(not_kept()),
-                None => Seat::Wait(Asking::Kept(ticket)),
+                None => Seat::Wait(Asking::Kept {
+                    client: (*client).clone(),
+                    ticket,
+                }),
             },
         }
     }

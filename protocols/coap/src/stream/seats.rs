@@ -25,16 +25,17 @@ use crate::response::Response;
 /// Messages of one session that wait for a pong.
 pub(super) const WINDOW: NonZeroU16 = NonZeroU16::new(256).unwrap();
 
+/// Tokens that are remembered of observations that have ended.
+const MOST_TOKENS: usize = 64;
+
 /// The sessions whose connection this is: mostly one.
 #[derive(Default)]
 pub(super) struct Seats {
     sessions: Slab<Session>,
     /// What is to be given back.
     leaving: Vec<(Attachment, Option<u32>)>,
-    /// When the ping was sent that is to acknowledge something.
-    asked: Option<Instant>,
     /// Of observations that have ended, and whose session still has what they were told.
-    tokens: Vec<Token>,
+    tokens: VecDeque<Token>,
 }
 
 struct Session {
@@ -44,6 +45,8 @@ struct Session {
 }
 
 struct Sent {
+    /// The place of the observation.
+    watch: usize,
     identifier: u32,
     number: u64,
     /// A ping went behind it.
@@ -118,8 +121,9 @@ impl Seats {
     }
 
     /// An observation's message with this number was sent, and all of it.
-    pub(super) fn sent(&mut self, member: &Member, number: u64) {
+    pub(super) fn sent(&mut self, watch: usize, member: &Member, number: u64) {
         self.sessions[member.session].sent.push_back(Sent {
+            watch,
             identifier: member.identifier,
             number,
             asked: false,
@@ -145,8 +149,7 @@ impl Seats {
     }
 
     /// A ping goes behind all that was sent.
-    pub(super) fn ask(&mut self, now: Instant) {
-        self.asked = Some(now);
+    pub(super) fn ask(&mut self) {
         for (_, session) in &mut self.sessions {
             for sent in session.sent.iter_mut().rev() {
                 if std::mem::replace(&mut sent.asked, true) {
@@ -158,7 +161,6 @@ impl Seats {
 
     /// The pong has come: the client has what was sent before the ping.
     pub(super) fn acknowledged(&mut self, bus: &Bus) {
-        self.asked = None;
         for (_, Session { attached, sent }) in &mut self.sessions {
             while let Some(one) = sent.pop_front_if(|one| one.asked) {
                 attached.received(bus, one.identifier, Some(one.number));
@@ -169,21 +171,11 @@ impl Seats {
         }
     }
 
-    /// When the ping was sent that is not answered.
-    pub(super) const fn asked(&self) -> Option<Instant> {
-        self.asked
-    }
-
-    /// The client reads, slowly: the ping may not have reached it yet.
-    pub(super) const fn reads(&mut self, now: Instant) {
-        if self.asked.is_some() {
-            self.asked = Some(now);
-        }
-    }
-
     // ---- ends -------------------------------------------------------------------------------
 
-    /// An observation has ended that was one of a session.
+    /// An observation has ended that was one of a session. `joined`: the place of the session that another one is about
+    /// to join, which is not left.
+    #[expect(clippy::too_many_arguments, reason = "all that is known of an end")]
     pub(super) fn observation_ended(
         &mut self,
         bus: &Bus,
@@ -191,6 +183,7 @@ impl Seats {
         place: usize,
         watch: &Watch,
         why: Cancel,
+        joined: Option<usize>,
         now: Instant,
     ) -> Ticket {
         let Some(member) = watch.member.as_deref() else {
@@ -200,13 +193,16 @@ impl Seats {
             return Ticket::ready();
         };
         // What a pong says of it is of no use to whoever registers it anew.
-        sent.retain(|sent| sent.identifier != member.identifier);
+        sent.retain(|sent| sent.watch != place);
         if why != Cancel::Asked && !self.tokens.contains(&watch.token) {
-            self.tokens.push(watch.token);
+            if self.tokens.len() >= MOST_TOKENS {
+                self.tokens.pop_front();
+            }
+            self.tokens.push_back(watch.token);
         }
         let Ended { kept, was_last } =
             attached.observation_ended(bus, watches, place, watch, why, now);
-        if was_last {
+        if was_last && joined != Some(member.session) {
             self.leave(bus, member.session, why == Cancel::Asked);
         }
         kept
@@ -240,26 +236,30 @@ impl Seats {
     }
 
     /// Tokens of observations that have ended, and of which the session still has what they were told.
-    pub(super) fn tokens(&self) -> &[Token] {
-        &self.tokens
+    pub(super) fn tokens(&self) -> impl Iterator<Item = Token> {
+        self.tokens.iter().copied()
     }
 
     /// Drops what has waited for its observation for long enough, and leaves sessions of which nothing is observed.
-    pub(super) fn expire(&mut self, bus: &Bus, watches: &Slab<Box<Watch>>, now: Instant) {
-        let mut unused = Vec::new();
+    /// `true`: there is room for more.
+    pub(super) fn expire(&mut self, bus: &Bus, watches: &Slab<Box<Watch>>, now: Instant) -> bool {
+        let (mut unused, mut moved) = (Vec::new(), false);
         for (place, Session { attached, .. }) in &mut self.sessions {
-            if attached.expire(bus, watches, now) == Aged::Unused {
-                unused.push(place);
+            match attached.expire(bus, watches, now) {
+                Aged::Unused => unused.push(place),
+                Aged::Moved => moved = true,
+                Aged::Same => {}
             }
         }
         for place in unused {
-            self.leave(bus, place, false);
+            self.leave(bus, place, true);
         }
+        moved
     }
 
     /// Whether something waits for time to pass.
     pub(super) fn waits(&self) -> bool {
         let mut sessions = self.sessions.iter();
-        self.asked.is_some() || sessions.any(|(_, session)| session.attached.waits())
+        sessions.any(|(_, session)| session.attached.waits())
     }
 }

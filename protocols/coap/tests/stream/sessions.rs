@@ -440,6 +440,45 @@ async fn what_is_not_registered_anew_is_not_waited_for_by_what_is() {
     nothing_waits(&net).await;
 }
 
+#[tokio::test]
+async fn a_token_that_is_used_again_for_another_topic_is_one_of_the_same_session() {
+    let net = Net::new().await;
+    let mut client = observer(&net, PUMP).await;
+    register(&mut client, "/ps/b?c=pump&qos=1", b"t").await;
+    publish(&net, "a", "1", QoS::AtLeastOnce);
+    publish(&net, "b", "2", QoS::AtLeastOnce);
+    assert_eq!(drain(&mut client, 1).await, ["2"]);
+    nothing_waits(&net).await;
+    assert_eq!(net.bus.counters().subscriptions.get(), 1);
+}
+
+#[tokio::test]
+async fn the_end_of_one_of_two_observations_leaves_what_the_other_was_told() {
+    let net = Net::new().await;
+    let mut client = observer(&net, PUMP).await;
+    register(&mut client, PUMP, b"u").await;
+    publish(&net, "a", "1", QoS::AtLeastOnce);
+    let (texts, ping) = told(&mut client).await;
+    assert_eq!(texts, ["1", "1"]);
+    client
+        .ask(&get(PUMP).uint(number::OBSERVE, 1).token(b"t"))
+        .await;
+    assert_eq!(net.bus.pending_messages(), 1);
+    pong(&mut client, ping.token(), true).await;
+    nothing_waits(&net).await;
+}
+
+#[tokio::test]
+async fn rfc_7252_5_10_4_what_is_not_acceptable_is_not_subscribed_to() {
+    let net = Net::new().await;
+    let mut client = net.greet(1 << 20).await;
+    let json = put("/ps/a?retain", "{}").uint(number::CONTENT_FORMAT, 50);
+    assert_eq!(client.ask(&json).await.code, Code::CHANGED);
+    let registration = get(PUMP).observe().uint(number::ACCEPT, 0);
+    assert_eq!(client.ask(&registration).await.code, Code::NOT_ACCEPTABLE);
+    assert!(net.bus.sessions().is_empty());
+}
+
 // ---- the store ------------------------------------------------------------------------------
 
 async fn slow() -> (Net, Arc<SlowStore>) {
