@@ -72,11 +72,6 @@ impl Server {
         out: &mut Outgoing,
     ) {
         let path = exchange.path;
-        let mut asked = self.asked.iter();
-        if asked.any(|asked| asked.id == exchange.id && asked.path.remote == path.remote) {
-            // It is repeated while it waits.
-            return;
-        }
         if self.asked.len() >= MAX_ASKED {
             self.metrics.full.add(1);
             let why = "as many access decisions are under way as may be";
@@ -100,6 +95,12 @@ impl Server {
         });
         // It may be there at once, and wakes the listener otherwise.
         self.waker.wake_by_ref();
+    }
+
+    /// Whether the request with this identifier waits.
+    pub(crate) fn is_postponed(&self, remote: SocketAddr, id: u16) -> bool {
+        let mut asked = self.asked.iter();
+        asked.any(|asked| asked.id == id && asked.path.remote == remote)
     }
 
     /// Registrations that wait for the proof of their addresses.

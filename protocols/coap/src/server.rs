@@ -242,6 +242,10 @@ impl Server {
                 }
             }
         }
+        if self.is_postponed(path.remote, message.id) {
+            // It is repeated while it waits, and answered once.
+            return self.metrics.duplicates.add(1);
+        }
         self.metrics.requests.add(1);
         self.serve(worker, &mut exchange, message, datagram, now, out);
     }

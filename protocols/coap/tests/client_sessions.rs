@@ -544,11 +544,15 @@ fn a_deregistration_is_answered_when_the_end_of_its_subscription_is_kept() {
     store.complete(Ok(()));
     assert_eq!(one(net.rest()).code(), "2.05");
     let deregistration = get(PUMP).uint(number::OBSERVE, 1).token(b"t");
-    assert!(net.send(1, &deregistration.bytes()).is_empty());
+    let deregistration = deregistration.bytes();
+    // Repeated, as it is not acknowledged yet.
+    for _ in 0..3 {
+        assert!(net.send(1, &deregistration).is_empty());
+    }
     store.complete(Err(StoreError::Full));
     assert_eq!(one(net.rest()).code(), "5.03");
     // It observes no more, whatever the store says; and is told so when it asks again.
-    let answer = net.ask(1, &deregistration);
+    let answer = one(net.send(1, &deregistration));
     assert_eq!(answer.code(), "2.05");
     assert!(answer.number(number::OBSERVE).is_none());
 }

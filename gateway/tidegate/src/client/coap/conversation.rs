@@ -426,12 +426,21 @@ impl Conversation {
 
     // ---- time -------------------------------------------------------------------------------
 
+    /// When an observation is to be registered again. Over a stream it lives as long as the stream, and a notification
+    /// could not be told from the answer: where every one is to be told it is left as it is.
+    fn refresh_of(&self, place: usize) -> Option<Instant> {
+        let observation = &self.observations[place];
+        let is_safe = self.carrier.may_reorder() || !observation.wants_every();
+        observation.refresh.filter(|_| is_safe)
+    }
+
     /// When something must be done although nothing happens.
     pub(super) fn due(&mut self, now: Instant) -> Option<Instant> {
         if self.is_released() {
             return Some(now);
         }
-        let refresh = self.observations.iter().filter_map(|it| it.refresh);
+        let places = 0..self.observations.len();
+        let refresh = places.filter_map(|place| self.refresh_of(place)).min();
         let is_idle = self.is_settled() && !self.pinged && !self.keep_alive.is_zero();
         let ping = is_idle.then(|| self.heard + self.keep_alive);
         let resume = match self.current {
@@ -439,6 +448,7 @@ impl Conversation {
             _ => None,
         };
         refresh
+            .into_iter()
             .chain(ping)
             .chain(resume)
             .chain(self.carrier.due())
@@ -457,7 +467,7 @@ impl Conversation {
                 GaveUp::Ping => ClientError::Silent("a ping"),
             })?;
         for place in 0..self.observations.len() {
-            if self.observations[place].refresh.is_some_and(|at| at <= now) {
+            if self.refresh_of(place).is_some_and(|at| at <= now) {
                 self.register(place);
             }
         }
