@@ -185,6 +185,8 @@ fn is_loss(breaches: &[Breach]) -> bool {
         Breach::Lost(_) => true,
         Breach::NoState { missing, .. } => !missing.is_empty(),
         Breach::NotOpened(why) => why.contains("lost what was acknowledged"),
+        // That it was given was acknowledged, too; which loss is seen first is a matter of time.
+        Breach::Epoch { .. } => true,
         _ => false,
     };
     breaches.iter().any(loss)
