@@ -75,11 +75,18 @@ pub(crate) trait Observed {
     fn filter(&self) -> &TopicFilter;
     fn observation(&self) -> &Observation;
     /// What it is of a session, if it is of one.
-    fn member(&mut self) -> &mut Option<Box<Member>>;
+    fn member(&self) -> Option<&Member>;
+    fn member_mut(&mut self) -> &mut Option<Box<Member>>;
+
     /// Its subscription's identifier, if it is one of a session.
-    fn identifier(&self) -> Option<u32>;
+    fn identifier(&self) -> Option<u32> {
+        self.member().map(|member| member.identifier)
+    }
+
     /// How many messages of the session wait in it.
-    fn owed(&self) -> usize;
+    fn owed(&self) -> usize {
+        self.member().map_or(0, |member| member.owed.len())
+    }
 }
 
 impl<T: Observed> Observed for Box<T> {
@@ -91,16 +98,12 @@ impl<T: Observed> Observed for Box<T> {
         (**self).observation()
     }
 
-    fn member(&mut self) -> &mut Option<Box<Member>> {
+    fn member(&self) -> Option<&Member> {
         (**self).member()
     }
 
-    fn identifier(&self) -> Option<u32> {
-        (**self).identifier()
-    }
-
-    fn owed(&self) -> usize {
-        (**self).owed()
+    fn member_mut(&mut self) -> &mut Option<Box<Member>> {
+        (**self).member_mut()
     }
 }
 
@@ -151,11 +154,6 @@ impl Member {
     /// The number of the next message that waits, which is sent now.
     pub(crate) fn next(&mut self) -> Option<u64> {
         self.owed.pop_front()
-    }
-
-    /// How many messages wait.
-    pub(crate) fn len(&self) -> usize {
-        self.owed.len()
     }
 
     /// As [`Self::next`], where one is under way at a time.
@@ -326,7 +324,7 @@ impl Attached {
                 watch.observation().push(Arc::clone(&taken.message));
             }
         }
-        *watch.member() = Some(Box::new(Member {
+        *watch.member_mut() = Some(Box::new(Member {
             session,
             identifier,
             owed,
@@ -429,7 +427,7 @@ impl Attached {
         }
         for place in &self.watches {
             let watch = &mut watches[*place];
-            if let Some(member) = watch.member()
+            if let Some(member) = watch.member_mut()
                 && taken.pending.contains(&member.identifier)
             {
                 member.owed.push_back(taken.number);

@@ -5,7 +5,8 @@
 //! the resources under `/ps/`.
 //!
 //! To follow a request, read `server.rs` (what comes, and what is answered), `request.rs` (what it asks), `pubsub.rs`
-//! (how it is answered), `topics.rs` (what that is on the bus) and `notify.rs` (observations). [`Server`] has neither
+//! (how it is answered), `topics.rs` (what that is on the bus), `observe.rs` (observations) and `notify.rs` (what their
+//! clients are told). [`Server`] has neither
 //! socket nor clock; [`serve`] gives it both. Who puts sessions in between (DTLS) uses [`Socket`], and tells the server
 //! when one begins and when it ends. Byte streams are in [`stream`].
 
@@ -20,6 +21,7 @@ mod identity;
 mod metrics;
 mod notify;
 mod observation;
+mod observe;
 mod outgoing;
 mod peer;
 mod peers;

@@ -446,16 +446,12 @@ impl Observed for Watch {
         &self.observation
     }
 
-    fn member(&mut self) -> &mut Option<Box<Member>> {
+    fn member(&self) -> Option<&Member> {
+        self.member.as_deref()
+    }
+
+    fn member_mut(&mut self) -> &mut Option<Box<Member>> {
         &mut self.member
-    }
-
-    fn identifier(&self) -> Option<u32> {
-        self.member.as_deref().map(|member| member.identifier)
-    }
-
-    fn owed(&self) -> usize {
-        self.member.as_deref().map_or(0, Member::len)
     }
 }
 
