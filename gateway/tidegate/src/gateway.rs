@@ -187,6 +187,15 @@ impl Gateway {
         }
     }
 
+    /// Completes when a listener has ended that nobody has told to: one that has failed.
+    pub(crate) async fn listener_ends(&mut self) {
+        match self.listeners.join_next().await {
+            Some(Err(error)) => tracing::error!(%error, "A listener failed."),
+            Some(Ok(())) => tracing::error!("A listener has ended."),
+            None => std::future::pending().await,
+        }
+    }
+
     /// Waits until nobody is accepted any more, then sees the last client off.
     pub(crate) async fn drained(mut self) {
         while let Some(ended) = self.listeners.join_next().await {

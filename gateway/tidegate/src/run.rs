@@ -110,7 +110,13 @@ async fn live(config: Config, ready_file: Option<&Path>) -> anyhow::Result<()> {
     let _ = io::stdout().write_all(up.as_bytes());
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "The gateway is up.");
 
-    let stop = signals.next().await;
+    let stop = loop {
+        tokio::select! {
+            stop = signals.next() => break stop,
+            // The others go on, and new clients are sent elsewhere.
+            () = gateway.listener_ends() => listening.fail("a listener has ended; the log says why"),
+        }
+    };
     signals.exit_at_next();
     tracing::info!(signal = stop.name, "The gateway drains.");
     drain_trigger.begin();
